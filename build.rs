@@ -1,0 +1,5 @@
+//! Names the shared library.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+}

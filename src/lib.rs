@@ -1,0 +1,13 @@
+//! A ternary language model inside any native program.
+
+#![deny(unsafe_code)]
+
+pub mod control;
+pub mod error;
+pub mod file;
+pub mod sampler;
+pub mod tensor;
+pub mod text;
+
+pub use control::{Cancel, Progress};
+pub use error::{Error, Result};
