@@ -94,23 +94,33 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::InvalidArgument(what) => write!(f, "invalid argument: {what}"),
-            Error::OutOfMemory { what, bytes } => write!(f, "out of memory: {bytes} bytes for {what}"),
+            Error::OutOfMemory { what, bytes } => {
+                write!(f, "out of memory: {bytes} bytes for {what}")
+            }
             Error::Io { what, source } => write!(f, "{what}: {source}"),
             Error::BadModel { place, offset: Some(offset), rule } => {
                 write!(f, "malformed model: {place} at byte {offset}: {rule}")
             }
-            Error::BadModel { place, offset: None, rule } => write!(f, "malformed model: {place}: {rule}"),
-            Error::UnsupportedModel { what, remedy } => write!(f, "unsupported model: {what}; {remedy}"),
+            Error::BadModel { place, offset: None, rule } => {
+                write!(f, "malformed model: {place}: {rule}")
+            }
+            Error::UnsupportedModel { what, remedy } => {
+                write!(f, "unsupported model: {what}; {remedy}")
+            }
             Error::Unsupported(what) => write!(f, "unsupported: {what}"),
             Error::ContextFull { wanted, limit, unit } => {
                 write!(f, "context full: {wanted} {unit} wanted, {limit} allowed")
             }
             Error::Cancelled => f.write_str("cancelled"),
-            Error::Busy => f.write_str("the object is in use on another thread or by a running callback"),
+            Error::Busy => {
+                f.write_str("the object is in use on another thread or by a running callback")
+            }
             Error::Grammar(what) => write!(f, "grammar: {what}"),
             Error::StateMismatch(what) => write!(f, "saved state does not fit: {what}"),
             Error::Panic(what) => write!(f, "internal error: {what}; the object can only be freed"),
-            Error::Poisoned => f.write_str("the object had an internal error earlier and can only be freed"),
+            Error::Poisoned => {
+                f.write_str("the object had an internal error earlier and can only be freed")
+            }
             Error::InvalidState(what) => write!(f, "wrong moment: {what}"),
             Error::NotFound(what) => write!(f, "not found: {what}"),
         }

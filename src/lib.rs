@@ -5,6 +5,9 @@
 pub mod control;
 pub mod error;
 pub mod file;
+pub mod kernels;
+mod ops;
+pub mod packed;
 pub mod sampler;
 pub mod tensor;
 pub mod text;

@@ -1,0 +1,71 @@
+//! Stamps the float bodies of `ops` into functions of one instruction set.
+//!
+//! The bodies fix lanes and order, so a stamp differs from another only in
+//! how wide the compiler makes it.
+
+/// Defines `rms_norm`, `quantize`, `rescale`, `relu2_mul`, `silu_mul`, `add`, `rotate`, `attend` and
+/// `merge` with the given target features and fused multiply-add.
+macro_rules! stamp {
+    ($fma:ty $(, $features:literal)?) => {
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
+            $crate::ops::norm::rms_norm::<$fma>(x, gain, eps, out);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn quantize(x: &[f32], codes: &mut [i8]) -> $crate::ops::norm::RowScale {
+            $crate::ops::norm::quantize(x, codes)
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn rescale(dots: &[i32], weights: &[f32], step: f32, out: &mut [f32]) {
+            $crate::ops::norm::rescale(dots, weights, step, out);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn relu2_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+            $crate::ops::activation::relu2_mul(gate, up, out);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn silu_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
+            $crate::ops::activation::silu_mul::<$fma>(gate, up, out);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn add(x: &mut [f32], y: &[f32]) {
+            $crate::ops::activation::add(x, y);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn rotate(row: &mut [f32], head_dim: usize, pairs: $crate::ops::rope::Pairs, angles: &[f32]) {
+            $crate::ops::rope::rotate(row, head_dim, pairs, angles);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn attend(
+            queries: &[f32],
+            block: $crate::ops::attention::KvBlock<'_>,
+            lens: &[usize],
+            state: &mut $crate::ops::attention::Online<'_>,
+        ) {
+            $crate::ops::attention::attend::<$fma>(queries, block, lens, state);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn merge(max: &mut f32, sum: &mut f32, acc: &mut [f32], max2: f32, sum2: f32, acc2: &[f32]) {
+            $crate::ops::attention::merge::<$fma>(max, sum, acc, max2, sum2, acc2);
+        }
+    };
+}
+
+pub(super) use stamp;

@@ -1,0 +1,268 @@
+//! One suite, run on every table the machine offers, against `scalar`.
+
+use super::{Acts, Code, Form, Kernels, MAX_K, Online, PAD, RowType, scalar};
+use crate::{
+    kernels::{BLOCK, KvBlock},
+    ops::rope::Pairs,
+    packed::acts::interleave,
+};
+use half::f16;
+
+fn tables() -> impl Iterator<Item = &'static Kernels> {
+    Kernels::available().skip(1)
+}
+
+fn floats(n: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
+    (0..n).map(|_| (rng.f32() - 0.5) * f32::powi(2.0, rng.i32(-6..6))).collect()
+}
+
+fn random_panel(form: Form, k: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
+    let bytes = form.panel_bytes(k);
+    match form.code {
+        Code::Bits2 => (0..bytes).map(|_| (0..4).map(|f| rng.u8(0..3) << (2 * f)).sum()).collect(),
+        Code::Base3 => (0..bytes).map(|_| 85 * rng.u8(0..3) + rng.u8(0..81)).collect(),
+    }
+}
+
+/// Dots of one table; codes are `[token][stride]`.
+fn dots(table: &Kernels, panel: &[u8], form: Form, k: usize, codes: &[i8]) -> Vec<i32> {
+    let stride = k.next_multiple_of(PAD);
+    let rows: Vec<_> = codes
+        .chunks_exact(stride)
+        .map(|row| crate::ops::norm::RowScale {
+            step: 1.0,
+            sum: row.iter().map(|c| i32::from(*c)).sum(),
+        })
+        .collect();
+    let mut laid = vec![0; codes.len()];
+    for (token, row) in codes.chunks_exact(stride).enumerate() {
+        interleave(row, token, rows.len(), table.layout(), stride, &mut laid);
+    }
+    let mut out = vec![i32::MIN; rows.len() * form.rows()];
+    table.dots(
+        panel,
+        form,
+        k,
+        Acts { codes: &laid, rows: &rows, stride, layout: table.layout() },
+        &mut out,
+    );
+    out
+}
+
+#[test]
+fn every_table_has_scalar_dots() {
+    let mut rng = fastrand::Rng::with_seed(7);
+    for table in tables() {
+        for form in table.forms() {
+            for k in [128usize, 256, 384, 640, 2560, 6912] {
+                let stride = k.next_multiple_of(PAD);
+                let panel = random_panel(*form, k, &mut rng);
+                for tokens in [1, 2, 3, 5, 6, 7, 8, 13, 17, 32] {
+                    let mut codes = vec![0i8; tokens * stride];
+                    for row in codes.chunks_exact_mut(stride) {
+                        match rng.u32(0..4) {
+                            0 => row[..k].fill(127),
+                            1 => row[..k].fill(-127),
+                            _ => row[..k].iter_mut().for_each(|c| *c = rng.i8(-127..=127)),
+                        }
+                    }
+                    let want = dots(&scalar::KERNELS, &panel, *form, k, &codes);
+                    let got = dots(table, &panel, *form, k, &codes);
+                    assert_eq!(got, want, "{}, {form:?}, k {k}, {tokens} tokens", table.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_longest_row_of_extremes_does_not_overflow() {
+    for table in Kernels::available() {
+        for form in table.forms() {
+            let full = match form.code {
+                Code::Bits2 => 0b10_10_10_10,
+                Code::Base3 => 85 * 2 + 80,
+            };
+            // Code 2 in the padding is harmless: its activations are zero.
+            let panel = vec![full; form.panel_bytes(MAX_K)];
+            for act in [127i8, -127] {
+                let stride = MAX_K.next_multiple_of(PAD);
+                let mut codes = vec![0; stride];
+                codes[..MAX_K].fill(act);
+                let got = dots(table, &panel, *form, MAX_K, &codes);
+                assert_eq!(
+                    got,
+                    vec![i32::from(act) * MAX_K as i32; form.rows()],
+                    "{}, {form:?}",
+                    table.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_has_scalar_float_steps() {
+    let mut rng = fastrand::Rng::with_seed(8);
+    for table in tables() {
+        let name = table.name();
+        for n in [1, 15, 16, 17, 64, 100, 128, 2560, 6912] {
+            let (x, y) = (floats(n, &mut rng), floats(n, &mut rng));
+            let run = |table: &Kernels| {
+                let mut all = vec![vec![0.0; n]; 5];
+                table.rms_norm(&x, &y, 1e-5, &mut all[0]);
+                table.relu2_mul(&x, &y, &mut all[1]);
+                table.silu_mul(&x, &y, &mut all[2]);
+                all[3].copy_from_slice(&x);
+                table.add(&mut all[3], &y);
+                let mut codes = vec![0; n];
+                let row = table.quantize(&x, &mut codes);
+                let dots: Vec<i32> = codes.iter().map(|c| i32::from(*c) * 9001).collect();
+                table.rescale(&dots, &y, row.step, &mut all[4]);
+                let bits: Vec<u32> = all.iter().flatten().map(|x| x.to_bits()).collect();
+                (bits, codes, row)
+            };
+            assert!(run(table) == run(&scalar::KERNELS), "{name}, {n} values");
+        }
+        let mut strange = floats(40, &mut rng);
+        strange[3] = f32::NAN;
+        strange[17] = 1e30;
+        let (mut a, mut b) = ([0; 40], [0; 40]);
+        assert_eq!(
+            table.quantize(&strange, &mut a),
+            scalar::KERNELS.quantize(&strange, &mut b),
+            "{name}"
+        );
+        assert_eq!(a, b, "{name}");
+        for (heads, dim, rotated) in [(2, 64, 64), (5, 128, 128), (1, 80, 64)] {
+            for pairs in [Pairs::Half, Pairs::Adjacent] {
+                let (mut a, angles) = (floats(heads * dim, &mut rng), floats(rotated, &mut rng));
+                let mut b = a.clone();
+                table.rotate(&mut a, dim, pairs, &angles);
+                scalar::KERNELS.rotate(&mut b, dim, pairs, &angles);
+                assert!(
+                    a.iter().zip(&b).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "{name}, rotate {dim} {pairs:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_has_scalar_attention() {
+    let mut rng = fastrand::Rng::with_seed(9);
+    for table in tables() {
+        for dim in [16, 64, 80, 100, 128, 256] {
+            let keys: Vec<f16> =
+                floats(dim * BLOCK, &mut rng).into_iter().map(f16::from_f32).collect();
+            let values: Vec<f16> =
+                floats(dim * BLOCK, &mut rng).into_iter().map(f16::from_f32).collect();
+            let key_codes: Vec<i8> = (0..dim * BLOCK).map(|_| rng.i8(-127..=127)).collect();
+            let value_codes: Vec<i8> = (0..dim * BLOCK).map(|_| rng.i8(-127..=127)).collect();
+            let (key_steps, value_steps) = (floats(BLOCK, &mut rng), floats(BLOCK, &mut rng));
+            let blocks = [
+                KvBlock::F16 { keys: &keys, values: &values },
+                KvBlock::I8 {
+                    keys: &key_codes,
+                    values: &value_codes,
+                    key_steps: &key_steps,
+                    value_steps: &value_steps,
+                },
+            ];
+            for (lens, block) in
+                [&[64, 1, 0, 63][..], &[1], &[33, 16, 17, 64, 64], &[64, 64, 64, 64]]
+                    .iter()
+                    .flat_map(|lens| blocks.iter().map(move |block| (lens, block)))
+            {
+                let n = lens.len();
+                let queries = floats(n * dim, &mut rng);
+                let start = floats(n * dim, &mut rng);
+                let run = |table: &Kernels| {
+                    let (mut max, mut sum, mut acc) =
+                        (vec![f32::NEG_INFINITY; n], vec![0.0; n], vec![0.0; n * dim]);
+                    // The second round meets a state that is under way.
+                    for queries in [&queries, &start] {
+                        let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc };
+                        table.attend(queries, *block, lens, &mut state);
+                    }
+                    let (first, rest) = acc.split_at_mut(dim);
+                    if n > 1 {
+                        table.merge(&mut max[0], &mut sum[0], first, 0.5, 2.0, &rest[..dim]);
+                    }
+                    let bits: Vec<u32> =
+                        max.iter().chain(&sum).chain(&acc).map(|x| x.to_bits()).collect();
+                    bits
+                };
+                assert!(
+                    run(table) == run(&scalar::KERNELS),
+                    "{}, head_dim {dim}, {lens:?}",
+                    table.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_has_scalar_row_dots() {
+    let mut rng = fastrand::Rng::with_seed(10);
+    for table in tables() {
+        for (kind, k) in [
+            (RowType::F32, 100),
+            (RowType::F16, 16),
+            (RowType::F16, 100),
+            (RowType::F16, 2560),
+            (RowType::Bf16, 384),
+            (RowType::Q8_0, 96),
+            (RowType::Q6K, 512),
+        ] {
+            let bytes = kind.row_bytes(k).expect("whole blocks");
+            for (rows, inputs) in [(1, 1), (3, 1), (16, 2), (35, 5)] {
+                let mut data: Vec<u8> = (0..rows * bytes).map(|_| rng.u8(..)).collect();
+                match kind {
+                    RowType::F32 => {
+                        data.chunks_exact_mut(4).for_each(|b| b[3] = b[3] & 0x87 | 0x38)
+                    }
+                    RowType::F16 | RowType::Bf16 => {
+                        data.chunks_exact_mut(2).for_each(|b| b[1] &= 0xbf)
+                    }
+                    RowType::Q8_0 => data.chunks_exact_mut(34).for_each(|b| b[1] &= 0x3f),
+                    RowType::Q6K => data.chunks_exact_mut(210).for_each(|b| b[209] &= 0x3f),
+                }
+                let input = floats(inputs * k, &mut rng);
+                let run = |table: &Kernels| {
+                    let mut out = vec![0.0f32; rows * inputs];
+                    table.row_dots(&data, kind, &input, k, &mut out);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                assert!(
+                    run(table) == run(&scalar::KERNELS),
+                    "{}, {kind:?} {k}, {rows} x {inputs}",
+                    table.name()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn scalar_decodes_q8_0_and_q6_k() {
+    let mut block = vec![0u8; 34];
+    block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
+    block[2] = 3;
+    block[33] = 0xfe;
+    let mut out = [0.0; 32];
+    Kernels::decode_row(&block, RowType::Q8_0, &mut out);
+    assert_eq!((out[0], out[1], out[31]), (1.5, 0.0, -1.0));
+    let mut block = vec![0u8; 210];
+    block[208..].copy_from_slice(&f16::from_f32(2.0).to_le_bytes());
+    block[192..208].fill(1);
+    block[192 + 15] = 0xff;
+    (block[0], block[128], block[127], block[191]) = (0x05, 0b01, 0xf0, 0b11 << 6);
+    let mut out = [0.0; 256];
+    Kernels::decode_row(&block, RowType::Q6K, &mut out);
+    assert_eq!(out[0], 2.0 * (21.0 - 32.0));
+    assert_eq!(out[64], 2.0 * -32.0);
+    assert_eq!(out[255], -2.0 * (63.0 - 32.0));
+}

@@ -1,0 +1,213 @@
+//! Codes → panels, and back.
+
+use super::{Bytes, PackedMatrix, TernaryType, buffer::Pages, decode};
+use crate::{
+    Cancel,
+    error::{Error, Result},
+    kernels::{Code, Form, MAX_K},
+};
+use rayon::prelude::*;
+
+/// Lays the codes of one panel's rows, `[form rows][k]`, into its bytes.
+pub(crate) fn pack_panel(form: Form, k: usize, codes: &[u8], panel: &mut [u8]) {
+    let (step, mut tail) = (form.step(), [1u8; 20]);
+    for (r, row) in codes.chunks_exact(k).enumerate() {
+        let mut place = r * 4;
+        let mut steps = row.chunks_exact(step);
+        for step_codes in &mut steps {
+            panel[place..place + 4].copy_from_slice(&word(form.code, step_codes));
+            place += form.rows() * 4;
+        }
+        let rest = steps.remainder();
+        if !rest.is_empty() {
+            tail[..rest.len()].copy_from_slice(rest);
+            tail[rest.len()..].fill(1);
+            panel[place..place + 4].copy_from_slice(&word(form.code, &tail[..step]));
+        }
+    }
+}
+
+/// The four bytes of one row and step. The fields of a byte never carry into the next: at most 250.
+fn word(code: Code, codes: &[u8]) -> [u8; 4] {
+    let field = |f: usize| {
+        u32::from_le_bytes([codes[4 * f], codes[4 * f + 1], codes[4 * f + 2], codes[4 * f + 3]])
+    };
+    let word = match code {
+        Code::Bits2 => field(0) | field(1) << 2 | field(2) << 4 | field(3) << 6,
+        Code::Base3 => field(0) + 3 * field(1) + 9 * field(2) + 27 * field(3) + 85 * field(4),
+    };
+    word.to_le_bytes()
+}
+
+/// The codes of one panel's rows, `[form rows][k]`.
+pub(crate) fn unpack_panel(form: Form, k: usize, panel: &[u8], codes: &mut [u8]) {
+    for (r, row) in codes.chunks_exact_mut(k).enumerate() {
+        for (s, out) in row.chunks_mut(form.step()).enumerate() {
+            let bytes = &panel[(s * form.rows() + r) * 4..][..4];
+            for (i, out) in out.iter_mut().enumerate() {
+                let (byte, field) = (bytes[i % 4], i / 4);
+                *out = match form.code {
+                    Code::Bits2 => byte >> (2 * field) & 3,
+                    Code::Base3 if field == 4 => byte / 85,
+                    Code::Base3 => byte % 85 / [1, 3, 9, 27][field] % 3,
+                };
+            }
+        }
+    }
+}
+
+impl PackedMatrix {
+    /// Packs a tensor of `rows x k` trits. `bytes` are the rows as the file holds them; `tensor_scale` is the
+    /// scale behind an I2_S tensor. Runs on the current rayon pool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadModel`] naming `name` where a row is malformed, [`Error::Cancelled`], [`Error::OutOfMemory`].
+    pub(crate) fn pack(
+        name: &str,
+        kind: TernaryType,
+        bytes: &[u8],
+        (rows, k): (usize, usize),
+        tensor_scale: Option<f32>,
+        form: Form,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        if k == 0 || k > MAX_K || !k.is_multiple_of(kind.block()) {
+            let rule = format!(
+                "rows of {k} weights: a multiple of {} up to {MAX_K} is wanted",
+                kind.block()
+            );
+            return Err(Error::bad_model(name, rule));
+        }
+        let row_bytes = kind.row_bytes(k);
+        let panels = rows.div_ceil(form.rows());
+        let panel_bytes = form.panel_bytes(k);
+        let mut pages = Pages::zeroed(panels * panel_bytes)?;
+        let mut scales = vec![0.0f32; panels * form.rows()];
+        pages
+            .as_mut_slice()
+            .par_chunks_exact_mut(panel_bytes)
+            .zip(scales.par_chunks_exact_mut(form.rows()))
+            .enumerate()
+            .try_for_each_init(
+                || vec![1u8; form.rows() * k],
+                |codes, (p, (panel, scales))| {
+                    cancel.check()?;
+                    let first = p * form.rows();
+                    let here = form.rows().min(rows - first);
+                    codes[here * k..].fill(1);
+                    for r in 0..here {
+                        let bytes = &bytes[(first + r) * row_bytes..][..row_bytes];
+                        let scale =
+                            decode::row(kind, bytes, &mut codes[r * k..][..k]).map_err(|rule| {
+                                Error::bad_model(name, format!("row {}: {rule}", first + r))
+                            })?;
+                        scales[r] = scale.or(tensor_scale).unwrap_or(1.0);
+                    }
+                    pack_panel(form, k, codes, panel);
+                    Ok(())
+                },
+            )?;
+        scales.truncate(rows);
+        Self::from_panels(form, rows, k, Bytes::Owned(pages), scales)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{Acts, Kernels, PAD};
+    use crate::ops::norm::RowScale;
+
+    const FORMS: [(Code, usize); 6] = [
+        (Code::Bits2, 1),
+        (Code::Bits2, 2),
+        (Code::Bits2, 4),
+        (Code::Base3, 1),
+        (Code::Base3, 2),
+        (Code::Base3, 4),
+    ];
+
+    #[test]
+    fn panels_unpack_to_what_was_packed() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for (code, tiles) in FORMS {
+            let form = Form { code, tiles };
+            for k in [128, 256, 384, 640] {
+                let codes: Vec<u8> = (0..form.rows() * k).map(|_| rng.u8(0..3)).collect();
+                let mut panel = vec![0; form.panel_bytes(k)];
+                pack_panel(form, k, &codes, &mut panel);
+                let mut got = vec![9; codes.len()];
+                unpack_panel(form, k, &panel, &mut got);
+                assert_eq!(got, codes, "{form:?}, k {k}");
+            }
+        }
+    }
+
+    #[test]
+    fn dots_of_packed_rows_are_the_sum_of_products() {
+        let mut rng = fastrand::Rng::with_seed(2);
+        let (rows, k) = (37usize, 256usize);
+        let bytes: Vec<u8> =
+            (0..rows * k / 4).map(|_| (0..4).map(|f| rng.u8(0..3) << (2 * f)).sum()).collect();
+        let acts: Vec<i8> = (0..k).map(|_| rng.i8(-127..=127)).collect();
+        let stride = k.next_multiple_of(PAD);
+        let mut padded = acts.clone();
+        padded.resize(stride, 0);
+        let scale = [RowScale { step: 1.0, sum: acts.iter().map(|a| i32::from(*a)).sum() }];
+        let scalar = Kernels::scalar();
+        let acts_view = Acts { codes: &padded, rows: &scale, stride, layout: scalar.layout() };
+        for (code, tiles) in FORMS {
+            let form = Form { code, tiles };
+            let matrix = PackedMatrix::pack(
+                "m",
+                TernaryType::I2S,
+                &bytes,
+                (rows, k),
+                Some(0.5),
+                form,
+                &Cancel::new(),
+            )
+            .expect("valid");
+            assert_eq!(matrix.scales(), vec![0.5; rows]);
+            for panel in 0..matrix.panels() {
+                let mut out = vec![0; form.rows()];
+                matrix.panel_dots(scalar, panel, acts_view, &mut out);
+                for (r, got) in out.iter().enumerate() {
+                    let row = panel * form.rows() + r;
+                    let want: i32 = if row >= rows {
+                        0
+                    } else {
+                        let mut codes = vec![0; k];
+                        decode::row(TernaryType::I2S, &bytes[row * k / 4..][..k / 4], &mut codes)
+                            .expect("valid");
+                        codes
+                            .iter()
+                            .zip(&acts)
+                            .map(|(c, a)| (i32::from(*c) - 1) * i32::from(*a))
+                            .sum()
+                    };
+                    assert_eq!(*got, want, "{form:?}, row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_codes_name_the_tensor_and_the_row() {
+        let mut bytes = vec![0x55; 3 * 32];
+        bytes[70] = 0xff;
+        let form = Form { code: Code::Bits2, tiles: 1 };
+        let error = PackedMatrix::pack(
+            "blk.0.x",
+            TernaryType::I2S,
+            &bytes,
+            (3, 128),
+            None,
+            form,
+            &Cancel::new(),
+        );
+        let text = error.expect_err("code 3").to_string();
+        assert!(text.contains("blk.0.x") && text.contains("row 2"), "{text}");
+    }
+}
