@@ -11,6 +11,7 @@ pub mod packed;
 pub mod sampler;
 pub mod tensor;
 pub mod text;
+pub mod threads;
 
 pub use control::{Cancel, Progress};
 pub use error::{Error, Result};
