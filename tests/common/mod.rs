@@ -1,0 +1,5 @@
+//! What several test programs share.
+
+#![allow(dead_code, unused_imports, reason = "no test program uses all of it")]
+
+pub(crate) mod tiny;
