@@ -47,7 +47,7 @@ mod tests {
         let newest = 5 * HISTORY_MAX as i32 / 2 - 1;
         assert_eq!(history.last(Some(3)), [newest - 2, newest - 1, newest]);
         assert_eq!(history.last(None).len(), HISTORY_MAX);
-        assert_eq!(history.last(Some(0)), []);
+        assert!(history.last(Some(0)).is_empty());
         assert_eq!(history.last(window(-1)).first(), Some(&(newest - HISTORY_MAX as i32 + 1)));
     }
 }
