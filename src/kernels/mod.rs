@@ -33,6 +33,8 @@ use crate::ops::{attention, norm::RowScale, rope::Pairs};
 
 pub use crate::ops::attention::{BLOCK, KvBlock, Online, SPAN};
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 mod stamp;
 #[cfg(test)]
@@ -194,7 +196,14 @@ impl std::fmt::Debug for Kernels {
 impl Kernels {
     /// The tables this CPU can run, slowest first. Never empty.
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Kernels> {
-        [Some(&scalar::KERNELS)].into_iter().flatten()
+        #[cfg(target_arch = "x86_64")]
+        let others = [
+            (avx512::detected() && !avx512::detected_vbmi()).then_some(&avx512::KERNELS),
+            avx512::detected_vbmi().then_some(&avx512::KERNELS_VBMI),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let others = [None];
+        [Some(&scalar::KERNELS)].into_iter().chain(others).flatten()
     }
 
     /// The table that defines the others.

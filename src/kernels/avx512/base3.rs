@@ -1,0 +1,174 @@
+//! Ternary products of base-3 panels, decoded by table (VBMI).
+//!
+//! A byte is `85*c4 + v` with `v = 27*c3 + 9*c2 + 3*c1 + c0 <= 80`. Two tables
+//! of 128 bytes (`vpermi2b`, chosen by the top bit) turn it into the two-bit
+//! fields of `c0..c3`; the fifth code is arithmetic:
+//!
+//! ```text
+//! avg(a, b) = (a + b + 1) >> 1
+//! avg(byte, avg(byte, 0)) = 3/4 of the byte, so c4 stands in its top two bits:
+//!     byte   0..80  ->   0..=60     85..165 ->  64..=124     170..250 -> 128..=188
+//! ```
+//!
+//! One token multiplies as in `dots`, masking in place; the fifth code and the
+//! fourth field are both worth 64, and `|acc| <= 65536 * 2/5 * 128 * 127 < 2^29`.
+//! Several tokens decode a stretch of steps once, into memory that stays in the
+//! nearest cache, and multiply from there.
+
+use super::{dots as two_bits, load_i32, load64, prefetch, splat, store_i32};
+use crate::{
+    kernels::{Acts, Code, Form},
+    ops::norm::RowScale,
+};
+use std::arch::x86_64::*;
+
+/// How far ahead of itself the stream asks for lines.
+const AHEAD: usize = 6 << 10;
+
+/// Tiles of a panel.
+const TILES: usize = 2;
+
+/// Steps decoded at a time: 8 KiB, beside the acts of six tokens.
+const STRETCH: usize = 32;
+
+/// One step of a panel.
+type Step = [[u8; 64]; TILES];
+
+/// The sums of one token.
+type Sums = [[i32; 16]; TILES];
+
+/// One tile of one step: four two-bit fields, and the fifth code.
+#[derive(Clone, Copy)]
+struct Decoded([u8; 64], [u8; 64]);
+
+/// The two-bit fields of every byte, 64 bytes a register.
+static FIELDS: [[u8; 64]; 4] = {
+    let mut fields = [[0; 64]; 4];
+    let mut byte = 0;
+    while byte < 256 {
+        let v = byte % 85;
+        let codes = v % 3 | v / 3 % 3 << 2 | v / 9 % 3 << 4 | v / 27 % 3 << 6;
+        fields[byte / 64][byte % 64] = codes as u8;
+        byte += 1;
+    }
+    fields
+};
+
+/// Products of either form.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    if form.code == Code::Bits2 {
+        return two_bits::dots(panel, form, k, acts, out);
+    }
+    let steps = panel.as_chunks().0.as_chunks().0;
+    let out = out.as_chunks_mut().0.as_chunks_mut().0;
+    if let [row] = acts.rows {
+        return one(steps, acts.codes, row, &mut out[0]);
+    }
+    for (out, row) in out.iter_mut().zip(acts.rows) {
+        *out = [[-row.sum; 16]; TILES];
+    }
+    let mut decoded = [[Decoded([0; 64], [0; 64]); TILES]; STRETCH];
+    for (s, steps) in steps.chunks(STRETCH).enumerate() {
+        decode_stretch(steps, &mut decoded);
+        let decoded = &decoded[..steps.len()];
+        for (first, width, codes) in acts.blocks() {
+            let codes = &codes[s * STRETCH * 20 * width..];
+            let out = &mut out[first..][..width];
+            match width {
+                1 => several::<1>(decoded, codes, out),
+                2 => several::<2>(decoded, codes, out),
+                3 => several::<3>(decoded, codes, out),
+                4 => several::<4>(decoded, codes, out),
+                5 => several::<5>(decoded, codes, out),
+                _ => several::<6>(decoded, codes, out),
+            }
+        }
+    }
+}
+
+/// The two-bit fields of 64 bytes, and the fifth code in the top two bits of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn decode(bytes: __m512i, tables: &[__m512i; 4]) -> (__m512i, __m512i) {
+    let low = _mm512_permutex2var_epi8(tables[0], bytes, tables[1]);
+    let high = _mm512_permutex2var_epi8(tables[2], bytes, tables[3]);
+    let fields = _mm512_mask_blend_epi8(_mm512_movepi8_mask(bytes), low, high);
+    let half = _mm512_avg_epu8(bytes, _mm512_setzero_si512());
+    (fields, _mm512_avg_epu8(bytes, half))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
+    let tables = FIELDS.each_ref().map(|table| load64(table));
+    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+    let mut acc = [[_mm512_setzero_si512(); 5]; TILES];
+    for (step, acts) in steps.iter().zip(codes.as_chunks::<20>().0) {
+        let acts = acts.as_chunks::<4>().0;
+        for (tile, acc) in step.iter().zip(&mut acc) {
+            prefetch(tile, AHEAD);
+            let (x, fifth) = decode(load64(tile), &tables);
+            for f in 0..4 {
+                let c = _mm512_and_si512(x, masks[f]);
+                acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
+            }
+            let c = _mm512_and_si512(fifth, masks[3]);
+            acc[4] = _mm512_dpbusd_epi32(acc[4], c, splat(acts[4]));
+        }
+    }
+    for (out, acc) in out.iter_mut().zip(acc) {
+        let top = _mm512_srai_epi32::<6>(_mm512_add_epi32(acc[3], acc[4]));
+        let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
+        let sum = _mm512_add_epi32(low, _mm512_add_epi32(_mm512_srai_epi32::<4>(acc[2]), top));
+        store_i32(out, _mm512_sub_epi32(sum, _mm512_set1_epi32(row.sum)));
+    }
+}
+
+/// Decodes some steps to where the products of several tokens read them.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+fn decode_stretch(steps: &[Step], decoded: &mut [[Decoded; TILES]; STRETCH]) {
+    let tables = FIELDS.each_ref().map(|table| load64(table));
+    let mask = _mm512_set1_epi8(3);
+    for (step, decoded) in steps.iter().zip(decoded) {
+        for (tile, decoded) in step.iter().zip(decoded) {
+            prefetch(tile, AHEAD);
+            let (x, fifth) = decode(load64(tile), &tables);
+            store64(&mut decoded.0, x);
+            store64(&mut decoded.1, _mm512_and_si512(_mm512_srli_epi16::<6>(fifth), mask));
+        }
+    }
+}
+
+/// Stores 64 bytes.
+#[target_feature(enable = "avx512f")]
+fn store64(bytes: &mut [u8; 64], x: __m512i) {
+    // SAFETY: the array is 64 writable bytes, and `storeu` asks no alignment.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), x) }
+}
+
+/// Adds a stretch of steps to the sums of W tokens.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn several<const W: usize>(steps: &[[Decoded; TILES]], codes: &[i8], out: &mut [Sums]) {
+    let Some(out) = out.first_chunk_mut::<W>() else { return };
+    let mut acc = out.each_ref().map(|sums| sums.each_ref().map(|sums| load_i32(sums)));
+    // Values of W tokens lie in words of four, field after field: [field][token].
+    let fields = codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<5>().0;
+    for (step, fields) in steps.iter().zip(fields) {
+        let x = step.each_ref().map(|tile| load64(&tile.0));
+        two_bits::multiply::<W, 0>(&mut acc, &x, &fields[0]);
+        two_bits::multiply::<W, 2>(&mut acc, &x, &fields[1]);
+        two_bits::multiply::<W, 4>(&mut acc, &x, &fields[2]);
+        two_bits::multiply::<W, 6>(&mut acc, &x, &fields[3]);
+        for (acc, acts) in acc.iter_mut().zip(&fields[4]) {
+            let acts = splat(*acts);
+            for (acc, tile) in acc.iter_mut().zip(step) {
+                *acc = _mm512_dpbusd_epi32(*acc, load64(&tile.1), acts);
+            }
+        }
+    }
+    for (out, acc) in out.iter_mut().zip(acc) {
+        for (out, acc) in out.iter_mut().zip(acc) {
+            store_i32(out, acc);
+        }
+    }
+}

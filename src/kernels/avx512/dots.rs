@@ -1,0 +1,116 @@
+//! Ternary products of two-bit panels by `vpdpbusd`.
+//!
+//! A vector is one tile of one step: 16 rows of four bytes, each byte four
+//! fields. `vpdpbusd` multiplies the unsigned codes of a lane's four bytes with
+//! four signed acts and adds the sum to the lane: one instruction is 64 products.
+//!
+//! ```text
+//! one token:    for each step, tile and field f:  acc[tile][f] += (x & 3 << 2f) . acts[f]
+//!               sum = (acc[0] + (acc[1] >> 2) + (acc[2] >> 4) + (acc[3] >> 6)) - sum of acts
+//! six tokens:   for each step and field f:  c[tile] = x[tile] >> 2f & 3;  acc[token][tile] += c[tile] . acts[token][f]
+//! ```
+//!
+//! With one token the unpacking is what costs, and masking in place saves its
+//! shifts. The shift at the end is exact: every term of `acc[f]` is a multiple
+//! of `4^f`. No accumulator overflows: a byte is at most `2 << 6 = 128`, so
+//! `|acc| <= 65536 / 4 * 128 * 127 < 2^28`.
+
+use super::{load64, prefetch, splat, store_i32};
+use crate::{
+    kernels::{Acts, Form},
+    ops::norm::RowScale,
+};
+use std::arch::x86_64::*;
+
+/// How far ahead of itself the stream asks for lines.
+const AHEAD: usize = 6 << 10;
+
+/// Tiles of a panel.
+const TILES: usize = 2;
+
+/// One step of a panel.
+type Step = [[u8; 64]; TILES];
+
+/// The sums of one token.
+type Sums = [[i32; 16]; TILES];
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn dots(panel: &[u8], _: Form, _: usize, acts: Acts<'_>, out: &mut [i32]) {
+    let steps = panel.as_chunks().0.as_chunks().0;
+    let out = out.as_chunks_mut().0.as_chunks_mut().0;
+    for (first, width, codes) in acts.blocks() {
+        let rows = &acts.rows[first..][..width];
+        let out = &mut out[first..][..width];
+        match width {
+            1 => one(steps, codes, &rows[0], &mut out[0]),
+            2 => several::<2>(steps, codes, rows, out),
+            3 => several::<3>(steps, codes, rows, out),
+            4 => several::<4>(steps, codes, rows, out),
+            5 => several::<5>(steps, codes, rows, out),
+            _ => several::<6>(steps, codes, rows, out),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
+    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+    let mut acc = [[_mm512_setzero_si512(); 4]; TILES];
+    for (step, acts) in steps.iter().zip(codes.as_chunks::<16>().0) {
+        let acts = acts.as_chunks::<4>().0;
+        for (tile, acc) in step.iter().zip(&mut acc) {
+            prefetch(tile, AHEAD);
+            let x = load64(tile);
+            for f in 0..4 {
+                let c = _mm512_and_si512(x, masks[f]);
+                acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
+            }
+        }
+    }
+    for (out, acc) in out.iter_mut().zip(acc) {
+        let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
+        let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(acc[2]), _mm512_srai_epi32::<6>(acc[3]));
+        let sum = _mm512_add_epi32(low, high);
+        store_i32(out, _mm512_sub_epi32(sum, _mm512_set1_epi32(row.sum)));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn several<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out: &mut [Sums]) {
+    let mut acc = [[_mm512_setzero_si512(); TILES]; W];
+    // Values of W tokens lie in words of four, field after field: [field][token].
+    let fields = codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<4>().0;
+    for (step, fields) in steps.iter().zip(fields) {
+        let x = step.each_ref().map(|tile| load64(tile));
+        prefetch(step, AHEAD);
+        prefetch(step, AHEAD + 64);
+        multiply::<W, 0>(&mut acc, &x, &fields[0]);
+        multiply::<W, 2>(&mut acc, &x, &fields[1]);
+        multiply::<W, 4>(&mut acc, &x, &fields[2]);
+        multiply::<W, 6>(&mut acc, &x, &fields[3]);
+    }
+    for ((acc, row), out) in acc.iter().zip(rows).zip(out) {
+        for (acc, out) in acc.iter().zip(out) {
+            store_i32(out, _mm512_sub_epi32(*acc, _mm512_set1_epi32(row.sum)));
+        }
+    }
+}
+
+/// One field of every tile with its acts of every token.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) fn multiply<const W: usize, const SHIFT: u32>(
+    acc: &mut [[__m512i; TILES]; W],
+    x: &[__m512i; TILES],
+    acts: &[[i8; 4]; W],
+) {
+    // Bits that a 16-bit shift brings in from the neighbour fall to the mask.
+    let mask = _mm512_set1_epi8(3);
+    let c = x.map(|x| _mm512_and_si512(_mm512_srli_epi16::<SHIFT>(x), mask));
+    for (acc, acts) in acc.iter_mut().zip(acts) {
+        let acts = splat(*acts);
+        for (acc, c) in acc.iter_mut().zip(c) {
+            *acc = _mm512_dpbusd_epi32(*acc, c, acts);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! x86-64 with AVX-512 F, BW, DQ, VL and VNNI: Ice Lake, Sapphire Rapids, Zen 4 and later.
+//!
+//! `dots` holds the ternary products, `base3` their five-weights-a-byte form for
+//! CPUs with VBMI, `attend` the attention, `rows` the full-precision head. The
+//! other float steps are stamped: they stream through short rows.
+
+use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
+use crate::ops;
+use std::arch::x86_64::*;
+
+mod attend;
+mod base3;
+mod dots;
+mod rows;
+
+/// Two bits, two tiles: a stream of 128 bytes a step, 32 rows of sums in registers.
+const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 2 };
+/// The same rows in base 3: a fifth fewer bytes for a decoding by table.
+const BASE_3: Form = Form { code: Code::Base3, tiles: 2 };
+
+/// Six tokens by 32 rows: twelve accumulators hide the latency of `vpdpbusd` on every CPU.
+const LAYOUT: ActsLayout = ActsLayout { block: 6, unit: 4 };
+
+macro_rules! table {
+    ($name:ident, $forms:expr, $dots:expr) => {
+        pub(super) static $name: Kernels = Kernels {
+            name: "avx512",
+            forms: $forms,
+            layout: LAYOUT,
+            dots: $dots,
+            rms_norm,
+            quantize,
+            rescale,
+            relu2_mul,
+            silu_mul,
+            add,
+            rotate,
+            attend: attend::attend,
+            merge,
+            row_dots: rows::row_dots,
+        };
+    };
+}
+
+table!(KERNELS, &[TWO_BITS], dots::dots);
+table!(KERNELS_VBMI, &[TWO_BITS, BASE_3], base3::dots);
+
+stamp!(ops::Hardware, "avx512f,avx512bw,avx512dq,avx512vl,fma");
+
+/// Whether this CPU has what [`KERNELS`] enables.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vnni")
+        && is_x86_feature_detected!("fma")
+}
+
+/// Whether it has what [`KERNELS_VBMI`] enables beside that.
+pub(super) fn detected_vbmi() -> bool {
+    detected() && is_x86_feature_detected!("avx512vbmi")
+}
+
+/// Asks for the cache line `bytes` after `at`. Panels are contiguous, so beyond one lies the next.
+#[target_feature(enable = "avx512f")]
+#[allow(unused_unsafe)] // safe from Rust 1.94 on
+fn prefetch<T>(at: *const T, bytes: usize) {
+    // SAFETY: a prefetch never faults, whatever its address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.wrapping_byte_add(bytes).cast()) }
+}
+
+/// 64 bytes.
+#[target_feature(enable = "avx512f")]
+fn load64(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: the array is 64 readable bytes, and `loadu` asks no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// 16 floats.
+#[target_feature(enable = "avx512f")]
+fn load_ps(values: &[f32; 16]) -> __m512 {
+    // SAFETY: the array is 16 readable floats, and `loadu` asks no alignment.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
+}
+
+/// Stores 16 floats.
+#[target_feature(enable = "avx512f")]
+fn store_ps(values: &mut [f32; 16], x: __m512) {
+    // SAFETY: the array is 16 writable floats, and `storeu` asks no alignment.
+    unsafe { _mm512_storeu_ps(values.as_mut_ptr(), x) }
+}
+
+/// 16 sums.
+#[target_feature(enable = "avx512f")]
+fn load_i32(values: &[i32; 16]) -> __m512i {
+    // SAFETY: the array is 16 readable words, and `loadu` asks no alignment.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+/// Stores 16 sums.
+#[target_feature(enable = "avx512f")]
+fn store_i32(values: &mut [i32; 16], x: __m512i) {
+    // SAFETY: the array is 16 writable words, and `storeu` asks no alignment.
+    unsafe { _mm512_storeu_si512(values.as_mut_ptr().cast(), x) }
+}
+
+/// Four activations of one token in every lane.
+#[target_feature(enable = "avx512f")]
+fn splat(acts: [i8; 4]) -> __m512i {
+    _mm512_set1_epi32(i32::from_le_bytes(acts.map(|act| act as u8)))
+}
+
+/// Folds sixteen lanes: 8, 4, 2, 1, as `ops::fold`.
+#[target_feature(enable = "avx512f,avx512dq")]
+fn fold(x: __m512) -> f32 {
+    let x = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps::<1>(x));
+    let x = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+    let x = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)))
+}
+
+/// `ops::math::exp` of sixteen values.
+#[target_feature(enable = "avx512f")]
+fn exp(x: __m512) -> __m512 {
+    let floor = _mm512_set1_ps(ops::math::EXP_FLOOR);
+    // The second operand wins where a comparison meets NaN, so NaN stays NaN.
+    let clamped = _mm512_max_ps(floor, _mm512_min_ps(_mm512_set1_ps(88.0), x));
+    let round = _mm512_set1_ps(12_582_912.0);
+    let n = _mm512_mul_ps(clamped, _mm512_set1_ps(std::f32::consts::LOG2_E));
+    let n = _mm512_sub_ps(_mm512_add_ps(n, round), round);
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(-0.693_359_4), clamped);
+    let r = _mm512_fmadd_ps(n, _mm512_set1_ps(2.121_944_4e-4), r);
+    let mut p = _mm512_set1_ps(1.987_569_1e-4);
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+        p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    }
+    let p = _mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r);
+    let p = _mm512_add_ps(p, _mm512_set1_ps(1.0));
+    let biased = _mm512_add_epi32(_mm512_cvttps_epi32(n), _mm512_set1_epi32(127));
+    let power = _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased));
+    let below = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(x, floor);
+    _mm512_mask_mul_ps(_mm512_setzero_ps(), !below, p, power)
+}
