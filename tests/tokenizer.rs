@@ -7,7 +7,7 @@ use std::{io::Write, path::Path, sync::Arc, time::Duration};
 use tern::{
     Cancel, Error,
     file::{Gguf, OpenOptions, Source, Value},
-    text::{DecodeOptions, Tokenizer},
+    text::{DecodeOptions, Detok, Tokenizer},
 };
 use vocab::{Tiktoken, merge_by_definition};
 
@@ -228,4 +228,166 @@ fn a_giant_word_is_cancelled() {
         tokenizer.encode(&text, true, false, Some(&cancel))
     });
     assert!(matches!(result, Err(Error::Cancelled)), "100 MiB in 50 ms?");
+}
+
+#[test]
+fn streamed_text_is_the_lossy_text_of_all_bytes() {
+    let tokenizer = seed();
+    let mut rng = fastrand::Rng::with_seed(17);
+    // Tokens of one byte make torn and invalid characters likely.
+    let single: Vec<i32> = (0..2045)
+        .filter(|token| tokenizer.token_bytes(*token).is_some_and(|b| b.len() == 1))
+        .collect();
+    assert_eq!(single.len(), 256);
+    for case in 0..4000 {
+        let options = DecodeOptions { remove_special: rng.bool(), render_special: rng.bool() };
+        let mut tokens = Vec::new();
+        for _ in 0..rng.usize(0..12) {
+            match rng.u8(0..6) {
+                0 => tokens.push(rng.i32(0..2048)),
+                1 => tokens.push(rng.i32(2045..2048)),
+                2 => tokens.extend(
+                    tokenizer
+                        .encode(&rng.char(..).to_string(), false, false, None)
+                        .expect("encodes"),
+                ),
+                _ => {
+                    let high: Vec<i32> = single
+                        .iter()
+                        .copied()
+                        .filter(|t| tokenizer.token_bytes(*t).expect("text")[0] >= 0x80)
+                        .collect();
+                    tokens.push(*rng.choice(&high).expect("not empty"));
+                }
+            }
+        }
+        let mut detok = Detok::new(options);
+        for round in 0..2 {
+            let mut text = String::new();
+            let mut bytes_out = 0;
+            for (index, token) in tokens.iter().enumerate() {
+                text += detok.push(&tokenizer, *token).expect("in range");
+                let so_far = tokenizer
+                    .decode(&tokens[..=index], DecodeOptions { remove_special: false, ..options });
+                bytes_out = so_far.expect("in range").len();
+            }
+            text += detok.finish();
+            let whole = tokenizer.decode(&tokens, options).expect("in range");
+            assert_eq!(
+                text,
+                String::from_utf8_lossy(&whole),
+                "case {case}.{round}: {tokens:?} {options:?}"
+            );
+            assert!(whole.len() <= bytes_out);
+        }
+        assert!(detok.push(&tokenizer, 2048).is_err());
+    }
+}
+
+#[test]
+fn streamed_text_waits_for_whole_characters_only() {
+    let tokenizer = seed();
+    let token = |byte: u8| {
+        let of = |token: &i32| tokenizer.token_bytes(*token) == Some(&[byte]);
+        (0..2045).find(of).expect("a token for each byte")
+    };
+    let mut detok = Detok::new(DecodeOptions::default());
+    let mut push = |byte: u8| detok.push(&tokenizer, token(byte)).expect("in range").to_owned();
+    // The four bytes of a llama, then half a character cut short by a letter.
+    assert_eq!([0xf0, 0x9f, 0xa6, 0x99].map(&mut push), ["", "", "", "🦙"]);
+    assert_eq!([0xe4, 0xbd, b'x'].map(&mut push), ["", "", "\u{fffd}x"]);
+    assert_eq!([0x80, 0xff, 0xe4].map(&mut push), ["\u{fffd}", "\u{fffd}", ""]);
+    assert_eq!(detok.finish(), "\u{fffd}");
+    assert_eq!(detok.finish(), "");
+}
+
+/// A SentencePiece vocabulary: specials, bytes, and tokens with scores.
+fn sentence_piece(tokens: &[(String, f32)], space_prefix: Option<bool>) -> Tokenizer {
+    let mut texts: Vec<String> = ["<unk>", "<s>", "</s>"].map(str::to_owned).to_vec();
+    texts.extend((0..=255).map(|byte| format!("<0x{byte:02X}>")));
+    texts.extend(tokens.iter().map(|(text, _)| text.clone()));
+    let kinds =
+        [2, 3, 3].into_iter().chain([6; 256]).chain(vec![1; tokens.len()]).collect::<Vec<i32>>();
+    let scores: Vec<f32> =
+        [0.0; 259].into_iter().chain(tokens.iter().map(|(_, score)| *score)).collect();
+    let gguf = vocab::header(|writer| {
+        writer.set("tokenizer.ggml.model", Value::String(b"llama"));
+        writer.set_strings("tokenizer.ggml.tokens", texts.iter());
+        writer.set_i32s("tokenizer.ggml.token_type", kinds.into_iter());
+        writer.set_f32s("tokenizer.ggml.scores", scores.into_iter());
+        if let Some(prefix) = space_prefix {
+            writer.set("tokenizer.ggml.add_space_prefix", Value::Bool(prefix));
+        }
+    });
+    Tokenizer::open(&gguf.metadata).expect("a sound vocabulary")
+}
+
+#[test]
+fn sentence_piece_merges_as_defined() {
+    let mut rng = fastrand::Rng::with_seed(33);
+    for case in 0..300 {
+        // All strings over a small alphabet up to four letters, some missing, many scores equal.
+        let letters = ["a", "b", "▁", "é"];
+        let mut words: Vec<String> = letters.map(str::to_owned).to_vec();
+        let mut all = words.clone();
+        for _ in 0..3 {
+            all = all
+                .iter()
+                .flat_map(|word| letters.map(|letter| format!("{word}{letter}")))
+                .collect();
+            words.extend(all.iter().filter(|_| rng.u8(0..3) == 0).cloned());
+        }
+        let tokens: Vec<(String, f32)> =
+            words.into_iter().map(|word| (word, f32::from(rng.i8(-9..=0)))).collect();
+        let prefix = rng.bool();
+        let tokenizer = sentence_piece(&tokens, (!prefix || rng.bool()).then_some(prefix));
+        let len = if case % 30 == 0 { 40_000 } else { rng.usize(1..60) };
+        let text: String = (0..len)
+            .map(|_| *rng.choice(&['a', 'b', ' ', 'é', 'b', 'ж', '\n']).expect("not empty"))
+            .collect();
+
+        let ranks: std::collections::HashMap<&[u8], u32> =
+            tokens.iter().map(|(word, score)| (word.as_bytes(), (-score) as u32)).collect();
+        let spaced = if prefix { format!(" {text}") } else { text.clone() }.replace(' ', "▁");
+        let mut want: Vec<Vec<u8>> = Vec::new();
+        // The definition merges bytes here, so characters are put together first.
+        let rank = |left: &[u8], right: &[u8]| {
+            let both = [left, right].concat();
+            match std::str::from_utf8(&both) {
+                Ok(pair) if pair.chars().count() == 1 => Some(0),
+                Ok(_) => ranks.get(both.as_slice()).map(|rank| rank + 2),
+                Err(_) => {
+                    (left.len() < 3 && right.len() == 1 && std::str::from_utf8(left).is_err())
+                        .then_some(1)
+                }
+            }
+        };
+        for part in merge_by_definition(spaced.as_bytes(), rank) {
+            let part = std::str::from_utf8(part).expect("whole characters");
+            if ranks.contains_key(part.as_bytes()) {
+                want.push(part.replace('▁', " ").into_bytes());
+            } else {
+                want.extend(part.bytes().map(|byte| vec![byte]));
+            }
+        }
+        let found = tokenizer.encode(&text, true, false, None).expect("encodes");
+        assert_eq!(found[0], 1, "BOS");
+        let pieces: Vec<&[u8]> = found[1..]
+            .iter()
+            .map(|token| tokenizer.piece(*token, false).expect("in range"))
+            .collect();
+        assert_eq!(pieces, want, "case {case}: {text:.60?} with {tokens:?}");
+        let options = DecodeOptions { remove_special: true, render_special: true };
+        assert_eq!(
+            tokenizer.decode(&found, options).expect("in range"),
+            text.as_bytes(),
+            "case {case}"
+        );
+        let mut detok = Detok::new(options);
+        let mut streamed = String::new();
+        for token in &found {
+            streamed += detok.push(&tokenizer, *token).expect("in range");
+        }
+        assert_eq!(streamed + detok.finish(), text, "case {case}");
+    }
 }

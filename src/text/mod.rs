@@ -15,6 +15,8 @@ mod classes;
 mod special;
 mod split;
 mod spm;
+mod stops;
+mod stream;
 mod vocab;
 mod window;
 
@@ -23,6 +25,9 @@ use crate::{
     error::{Error, Result},
     file::Metadata,
 };
+pub use stops::Stops;
+pub use stream::Detok;
+
 use bpe::{ByteLevel, Rules};
 use special::Specials;
 use spm::SentencePiece;

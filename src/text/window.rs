@@ -93,3 +93,102 @@ fn shared(old: &[Span], new: &[Span]) -> Option<(usize, usize)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::{
+        Model,
+        models::bpe::{BPE, Vocab},
+    };
+
+    /// A vocabulary over two letters with merges in random order, several ways to some tokens.
+    fn random_model(rng: &mut fastrand::Rng) -> BPE {
+        let mut tokens = vec!["a".to_owned(), "b".to_owned()];
+        let mut merges = Vec::new();
+        for _ in 0..rng.usize(1..40) {
+            let (left, right) =
+                (&tokens[rng.usize(..tokens.len())], &tokens[rng.usize(..tokens.len())]);
+            let merge = (left.clone(), right.clone());
+            if merge.0.len() + merge.1.len() > 6 || merges.contains(&merge) {
+                continue;
+            }
+            let token = format!("{left}{right}");
+            if !tokens.contains(&token) {
+                tokens.push(token);
+            }
+            merges.push(merge);
+        }
+        rng.shuffle(&mut merges);
+        let vocab: Vocab = tokens.into_iter().zip(0..).collect();
+        BPE::builder()
+            .vocab_and_merges(vocab, merges)
+            .cache_capacity(0)
+            .build()
+            .expect("all parts are tokens")
+    }
+
+    #[test]
+    fn windows_give_the_tokens_of_the_whole() {
+        let mut rng = fastrand::Rng::with_seed(21);
+        let mut retries = 0;
+        for case in 0..3000 {
+            let model = random_model(&mut rng);
+            let text: String = match rng.u8(0..3) {
+                0 => "a".repeat(rng.usize(1..900)),
+                1 => "aab".repeat(rng.usize(1..300)),
+                _ => (0..rng.usize(1..900))
+                    .map(|_| *rng.choice(&['a', 'a', 'b']).expect("not empty"))
+                    .collect(),
+            };
+            let spans = |text: &str| -> Vec<Span> {
+                let tokens = model.tokenize(text).expect("all letters are tokens");
+                tokens
+                    .iter()
+                    .map(|token| Span { id: token.id, len: token.value.len() as u32 })
+                    .collect()
+            };
+            let mut last_start = 0;
+            let windows = merge(
+                text.len(),
+                7,
+                |place| place,
+                |part, out| {
+                    retries += usize::from(part.start < last_start);
+                    last_start = part.start;
+                    out.extend(spans(&text[part]));
+                    Ok(())
+                },
+            );
+            assert_eq!(
+                windows.expect("the merge returns no error"),
+                spans(&text),
+                "case {case}: {model:?} on {text}"
+            );
+        }
+        // Some windows must fail to meet, or going back is not tested.
+        assert!(retries > 0);
+    }
+
+    #[test]
+    fn windows_that_never_meet_go_back_to_the_start() {
+        // A merge that depends on the length of all that follows.
+        let text = "a".repeat(1000);
+        let mut whole = 0;
+        let spans = merge(
+            text.len(),
+            4,
+            |place| place,
+            |part, out| {
+                whole += usize::from(part.start == 0);
+                out.extend(part.clone().map(|_| Span { id: part.end as u32, len: 1 }));
+                Ok(())
+            },
+        );
+        assert_eq!(
+            spans.expect("the merge returns no error"),
+            vec![Span { id: 1000, len: 1 }; 1000]
+        );
+        assert!(whole < 12, "{whole} merges from the start: windows must grow");
+    }
+}
