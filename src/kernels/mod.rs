@@ -34,6 +34,8 @@ use crate::ops::{attention, norm::RowScale, rope::Pairs};
 pub use crate::ops::attention::{BLOCK, KvBlock, Online, SPAN};
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod scalar;
 mod stamp;
@@ -198,6 +200,7 @@ impl Kernels {
     pub fn available() -> impl DoubleEndedIterator<Item = &'static Kernels> {
         #[cfg(target_arch = "x86_64")]
         let others = [
+            avx2::detected().then_some(&avx2::KERNELS),
             (avx512::detected() && !avx512::detected_vbmi()).then_some(&avx512::KERNELS),
             avx512::detected_vbmi().then_some(&avx512::KERNELS_VBMI),
         ];

@@ -13,79 +13,83 @@ use crate::{
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Scores of one query: 64 positions.
-type Scores = [__m512; 4];
+/// Queries taken together.
+const MANY: usize = 4;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 pub(super) fn attend(queries: &[f32], block: KvBlock<'_>, lens: &[usize], state: &mut Online<'_>) {
     let dim = queries.len() / lens.len();
-    let mut next = 0;
-    let mut live = [0; 4];
-    let mut count = 0;
-    while next < lens.len() || count > 0 {
-        // Gathers up to four queries that see something of this block.
-        while next < lens.len() && count < 4 {
-            if lens[next] > 0 {
-                live[count] = next;
-                count += 1;
-            }
-            next += 1;
+    let mut live = lens.iter().enumerate().filter(|(_, len)| **len > 0).map(|(i, _)| i);
+    loop {
+        let mut group = [0; MANY];
+        let mut count = 0;
+        for (place, i) in group.iter_mut().zip(&mut live) {
+            *place = i;
+            count += 1;
         }
-        match count {
-            4 => some::<4>(queries, dim, block, lens, &live, state),
-            3 => some::<3>(queries, dim, block, lens, &live, state),
-            2 => some::<2>(queries, dim, block, lens, &live, state),
-            1 => some::<1>(queries, dim, block, lens, &live, state),
-            _ => {}
+        match group[..count] {
+            [a, b, c, d] => some::<4, 4>(queries, dim, block, lens, [a, b, c, d], state),
+            [a, b, c] => some::<3, 4>(queries, dim, block, lens, [a, b, c], state),
+            [a, b] => some::<2, 4>(queries, dim, block, lens, [a, b], state),
+            [a] => some::<1, 4>(queries, dim, block, lens, [a], state),
+            _ => return,
         }
-        count = 0;
     }
 }
 
+/// The queries numbered in `live`, `16 * N` columns at a time: chains enough to hide a latency, registers enough.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn some<const Q: usize>(
+fn some<const Q: usize, const N: usize>(
     queries: &[f32],
     dim: usize,
     block: KvBlock<'_>,
     lens: &[usize],
-    live: &[usize; 4],
+    live: [usize; Q],
     state: &mut Online<'_>,
 ) {
-    let live: [usize; Q] = std::array::from_fn(|i| live[i]);
     let query = live.map(|i| &queries[i * dim..][..dim]);
-    let zero = [[_mm512_setzero_ps(); 4]; Q];
-    let mut scores = match block {
-        KvBlock::F16 { keys, .. } => product(query, keys, BLOCK, 0, zero, |x| load_f16(x)),
-        KvBlock::I8 { keys, key_steps, .. } => {
-            let scores = product(query, keys, BLOCK, 0, zero, |x| load_i8(x));
-            let steps = key_steps.as_chunks::<16>().0;
-            scores.map(|s| std::array::from_fn(|n| _mm512_mul_ps(s[n], load_ps(&steps[n]))))
+    let mut weights = [[0.0; BLOCK]; Q];
+    for at in (0..BLOCK).step_by(16 * N) {
+        let zero = [[_mm512_setzero_ps(); N]; Q];
+        let scores = match block {
+            KvBlock::F16 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_f16(x)),
+            KvBlock::I8 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_i8(x)),
+        };
+        for (weights, scores) in weights.iter_mut().zip(scores) {
+            let places = weights[at..].as_chunks_mut().0;
+            for (place, score) in places.iter_mut().zip(scores) {
+                store_ps(place, score);
+            }
         }
-    };
+    }
     let mut alpha = [0.0; Q];
     for (q, i) in live.into_iter().enumerate() {
-        alpha[q] = softmax(&mut scores[q], lens[i], &mut state.max[i], &mut state.sum[i]);
-    }
-    let mut weights = [[0.0; BLOCK]; Q];
-    for (weights, scores) in weights.iter_mut().zip(&scores) {
-        for (n, (weights, score)) in weights.as_chunks_mut().0.iter_mut().zip(scores).enumerate() {
-            let score = match block {
-                KvBlock::F16 { .. } => *score,
-                KvBlock::I8 { value_steps, .. } => {
-                    _mm512_mul_ps(*score, load_ps(&value_steps.as_chunks::<16>().0[n]))
-                }
-            };
-            store_ps(weights, score);
+        let weights = &mut weights[q];
+        if let KvBlock::I8 { key_steps, .. } = block {
+            times(weights, key_steps);
+        }
+        alpha[q] = softmax(weights, lens[i], &mut state.max[i], &mut state.sum[i]);
+        if let KvBlock::I8 { value_steps, .. } = block {
+            times(weights, value_steps);
         }
     }
     let weights = std::array::from_fn(|q| &weights[q][..lens[live[q]]]);
+    let values = Values { live, weights, alpha, dim };
     match block {
-        KvBlock::F16 { values, .. } => {
-            weigh(live, weights, alpha, values, dim, state.acc, |x| load_f16(x), f16::to_f32);
+        KvBlock::F16 { values: v, .. } => {
+            weigh::<f16, Q, N>(&values, v, state.acc, |x| load_f16(x), f16::to_f32);
         }
-        KvBlock::I8 { values, .. } => {
-            weigh(live, weights, alpha, values, dim, state.acc, |x| load_i8(x), f32::from);
+        KvBlock::I8 { values: v, .. } => {
+            weigh::<i8, Q, N>(&values, v, state.acc, |x| load_i8(x), f32::from);
         }
+    }
+}
+
+/// `x *= y`.
+#[target_feature(enable = "avx512f")]
+fn times(x: &mut [f32; BLOCK], y: &[f32]) {
+    for (x, y) in x.iter_mut().zip(y) {
+        *x *= y;
     }
 }
 
@@ -103,7 +107,7 @@ fn product<E, const Q: usize, const N: usize>(
     let len = a[0].len();
     let a = a.map(|a| &a[..len]);
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
-        let row = row[at..at + 16 * N].as_chunks::<16>().0;
+        let row = row[at..at + 16 * N].as_chunks().0;
         let row: [__m512; N] = std::array::from_fn(|n| load(&row[n]));
         for (acc, a) in acc.iter_mut().zip(a) {
             let a = _mm512_set1_ps(a[p]);
@@ -118,56 +122,66 @@ fn product<E, const Q: usize, const N: usize>(
 /// Turns scores into weights; gives what the older weights shrink by. Weights beyond `len` are +0.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn softmax(scores: &mut Scores, len: usize, max: &mut f32, sum: &mut f32) -> f32 {
+fn softmax(scores: &mut [f32; BLOCK], len: usize, max: &mut f32, sum: &mut f32) -> f32 {
     let live = u64::MAX >> (64 - len);
     let live: [__mmask16; 4] = std::array::from_fn(|n| (live >> (16 * n)) as __mmask16);
+    let (scores, _) = scores.as_chunks_mut::<16>();
     // The second operand wins where a score is NaN; which zero wins does not reach a weight.
     let mut top = _mm512_set1_ps(*max);
     for (score, live) in scores.iter().zip(live) {
-        top = _mm512_mask_max_ps(top, live, *score, top);
+        top = _mm512_mask_max_ps(top, live, load_ps(score), top);
     }
     let top = _mm512_reduce_max_ps(top);
     let alpha = math::exp::<Hardware>(*max - top);
     let mut lanes = _mm512_setzero_ps();
     for (score, live) in scores.iter_mut().zip(live) {
-        let weight = exp(_mm512_sub_ps(*score, _mm512_set1_ps(top)));
+        let weight = exp(_mm512_sub_ps(load_ps(score), _mm512_set1_ps(top)));
         // Lanes are +0 or above (or NaN), so that adding +0 for a dead position changes nothing.
-        *score = _mm512_maskz_mov_ps(live, weight);
-        lanes = _mm512_add_ps(lanes, *score);
+        let weight = _mm512_maskz_mov_ps(live, weight);
+        store_ps(score, weight);
+        lanes = _mm512_add_ps(lanes, weight);
     }
     *max = top;
     *sum = sum.mul_add(alpha, fold(lanes));
     alpha
 }
 
+/// What the weighted sum of values takes beside the values.
+struct Values<'a, const Q: usize> {
+    /// The numbers of the queries.
+    live: [usize; Q],
+    /// Their weights, for as many positions as each sees.
+    weights: [&'a [f32]; Q],
+    /// What their older sums shrink by.
+    alpha: [f32; Q],
+    /// Columns of values and of `acc`.
+    dim: usize,
+}
+
 /// `acc = acc * alpha + weights . values` of each live query.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-#[allow(clippy::too_many_arguments)]
-fn weigh<E: Copy, const Q: usize>(
-    live: [usize; Q],
-    weights: [&[f32]; Q],
-    alpha: [f32; Q],
+fn weigh<E: Copy, const Q: usize, const N: usize>(
+    v: &Values<'_, Q>,
     values: &[E],
-    dim: usize,
     acc: &mut [f32],
     load: impl Fn(&[E; 16]) -> __m512,
     one: impl Fn(E) -> f32,
 ) {
     let mut at = 0;
-    while at + 64 <= dim {
-        weigh_columns::<E, Q, 4>(live, weights, alpha, values, dim, at, acc, &load);
-        at += 64;
+    while at + 16 * N <= v.dim {
+        weigh_columns::<E, Q, N>(v, values, at, acc, &load);
+        at += 16 * N;
     }
-    while at + 16 <= dim {
-        weigh_columns::<E, Q, 1>(live, weights, alpha, values, dim, at, acc, &load);
+    while at + 16 <= v.dim {
+        weigh_columns::<E, Q, 1>(v, values, at, acc, &load);
         at += 16;
     }
-    for d in at..dim {
+    for d in at..v.dim {
         for q in 0..Q {
-            let acc = &mut acc[live[q] * dim + d];
-            *acc *= alpha[q];
-            for (weight, values) in weights[q].iter().zip(values.chunks_exact(dim)) {
+            let acc = &mut acc[v.live[q] * v.dim + d];
+            *acc *= v.alpha[q];
+            for (weight, values) in v.weights[q].iter().zip(values.chunks_exact(v.dim)) {
                 *acc = weight.mul_add(one(values[d]), *acc);
             }
         }
@@ -177,27 +191,23 @@ fn weigh<E: Copy, const Q: usize>(
 /// `16 * N` columns of [`weigh`]: together as far as every query sees, then each by itself.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-#[allow(clippy::too_many_arguments)]
 fn weigh_columns<E, const Q: usize, const N: usize>(
-    live: [usize; Q],
-    weights: [&[f32]; Q],
-    alpha: [f32; Q],
+    v: &Values<'_, Q>,
     values: &[E],
-    dim: usize,
     at: usize,
     acc: &mut [f32],
     load: impl Fn(&[E; 16]) -> __m512,
 ) {
-    let common = weights.iter().map(|w| w.len()).min().expect("at least one query");
+    let common = v.weights.iter().map(|w| w.len()).min().expect("at least one query");
     let sums: [[__m512; N]; Q] = std::array::from_fn(|q| {
-        let acc = acc[live[q] * dim + at..][..16 * N].as_chunks::<16>().0;
-        std::array::from_fn(|n| _mm512_mul_ps(load_ps(&acc[n]), _mm512_set1_ps(alpha[q])))
+        let acc = acc[v.live[q] * v.dim + at..][..16 * N].as_chunks().0;
+        std::array::from_fn(|n| _mm512_mul_ps(load_ps(&acc[n]), _mm512_set1_ps(v.alpha[q])))
     });
-    let sums = product(weights.map(|w| &w[..common]), values, dim, at, sums, &load);
+    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, sums, &load);
     for q in 0..Q {
-        let [sums] =
-            product([&weights[q][common..]], &values[common * dim..], dim, at, [sums[q]], &load);
-        let acc = acc[live[q] * dim + at..][..16 * N].as_chunks_mut::<16>().0;
+        let weights = [&v.weights[q][common..]];
+        let [sums] = product(weights, &values[common * v.dim..], v.dim, at, [sums[q]], &load);
+        let acc = acc[v.live[q] * v.dim + at..][..16 * N].as_chunks_mut().0;
         for (acc, sums) in acc.iter_mut().zip(sums) {
             store_ps(acc, sums);
         }
