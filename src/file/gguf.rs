@@ -20,10 +20,12 @@
 //! first thing wrong with it, with its place, and no count in it is believed
 //! before the bytes it promises were seen to exist.
 
-use super::{Metadata, Source, cursor::Cursor, metadata::Entry, value::Stored};
+use super::{
+    Metadata, Source, cursor::Cursor, directory::Directory, metadata::Entry, value::Stored,
+};
 use crate::{
     error::{Error, Result},
-    tensor::{DType, Shape, TensorInfo, foreign_type},
+    tensor::TensorInfo,
 };
 use std::{borrow::Cow, sync::Arc};
 
@@ -37,10 +39,10 @@ pub const HEADER_BYTES_MAX: u64 = 128 << 20;
 const KEY_BYTES_MAX: usize = 16 << 20;
 /// Longest key that the format allows.
 const KEY_LEN_MAX: u64 = 65_535;
-/// Longest tensor name that other readers take.
-const NAME_LEN_MAX: u64 = 64;
 /// Alignment where the file does not say.
 const ALIGNMENT: u64 = 32;
+/// Largest alignment: a large page. Real files have 32, seldom 4096.
+const ALIGNMENT_MAX: u64 = 2 << 20;
 
 /// A model file's header, checked, and the way to its tensors.
 #[derive(Debug)]
@@ -67,57 +69,7 @@ impl Gguf {
     /// if it uses what this library does not run, [`Error::Io`] if it cannot
     /// be read.
     pub fn parse(source: Arc<Source>) -> Result<Gguf> {
-        let mut cursor = Cursor::new(&source, HEADER_BYTES_MAX);
-        let version = version(&mut cursor)?;
-        let tensor_count = cursor.count("tensor count", 8 + 1 + 4 + 8 + 4 + 8, TENSORS_MAX)?;
-        let key_count = cursor.count("key count", 8 + 1 + 4 + 1, KEYS_MAX)?;
-
-        let (keys, entries) = entries(&mut cursor, key_count)?;
-        let mut metadata = Metadata {
-            source: Arc::clone(&source),
-            window: None,
-            keys,
-            entries,
-            sorted: Vec::new(),
-        };
-        let mut unplaced = directory(&mut cursor, tensor_count)?;
-        let header_end = cursor.at();
-        metadata.window = cursor.into_window();
-        metadata.sorted = sort_unique(
-            metadata.entries.len(),
-            |i| metadata.key(&metadata.entries[i]),
-            |i| {
-                Error::bad_byte(
-                    format!("key '{}'", metadata.key(&metadata.entries[i])),
-                    metadata.entries[i].value.bytes.start,
-                    "appears twice",
-                )
-            },
-        )?;
-        refuse_features(&metadata)?;
-
-        let alignment = alignment(&metadata)?;
-        let data_start = header_end.checked_next_multiple_of(alignment);
-        // Without tensors there is no data to align, and often no padding.
-        let data_start = if unplaced.is_empty() { Some(header_end) } else { data_start };
-        let data_start = data_start.filter(|start| *start <= source.len()).ok_or_else(|| {
-            let rule = format!(
-                "the data begins past the end: alignment {alignment}, {} bytes",
-                source.len()
-            );
-            Error::bad_byte("tensor data", header_end, rule)
-        })?;
-        for unplaced in &mut unplaced {
-            unplaced.place(data_start, alignment, source.len())?;
-        }
-        let (tensors, fields) = split(unplaced)?;
-        let sorted = sort_unique(
-            tensors.len(),
-            |i| tensors[i].name.as_str(),
-            |i| Error::bad_byte(tensor_place(&tensors[i].name), fields[i], "appears twice"),
-        )?;
-        refuse_overlaps(&tensors)?;
-        Ok(Gguf { source, version, metadata, tensors, data_start, sorted })
+        read(&source).map_err(|error| source.blame(error))
     }
 
     /// Where the bytes come from.
@@ -143,6 +95,66 @@ impl Gguf {
     pub fn tensor_bytes(&self, tensor: &TensorInfo) -> Result<Cow<'_, [u8]>> {
         self.source.bytes(tensor.range())
     }
+}
+
+fn read(source: &Arc<Source>) -> Result<Gguf> {
+    let mut cursor = Cursor::new(source, HEADER_BYTES_MAX);
+    let version = version(&mut cursor)?;
+    let tensor_count = cursor.count("tensor count", Directory::ENTRY_BYTES_MIN, TENSORS_MAX)?;
+    let key_count = cursor.count("key count", 8 + 1 + 4 + 1, KEYS_MAX)?;
+    let (keys, entries) = entries(&mut cursor, key_count)?;
+    let directory = Directory::read(&mut cursor, tensor_count);
+    let header_end = cursor.at();
+
+    let window = cursor.into_window();
+    let mut metadata =
+        Metadata { source: Arc::clone(source), window, keys, entries, sorted: Vec::new() };
+    metadata.sorted = metadata.sort()?;
+    refuse_features(&metadata)?;
+    // A feature we lack explains more than the tensor type it comes with.
+    let mut directory = directory?;
+
+    let alignment = alignment(&metadata)?;
+    let data_start = match directory.tensors.is_empty() {
+        // Without tensors there is no data to align, and often no padding.
+        true => header_end,
+        false => data_start(source, header_end, alignment)?,
+    };
+    directory.place(data_start, alignment, source.len())?;
+    let sorted = directory.sort()?;
+    Ok(Gguf {
+        source: Arc::clone(source),
+        version,
+        metadata,
+        tensors: directory.tensors,
+        data_start,
+        sorted,
+    })
+}
+
+/// The first byte after the header's padding, which must be zeros.
+///
+/// A count that is too small would leave entries unread and shift all data;
+/// what is then taken for padding gives it away.
+fn data_start(source: &Source, header_end: u64, alignment: u64) -> Result<u64> {
+    let start =
+        header_end.checked_next_multiple_of(alignment).filter(|start| *start <= source.len());
+    let start = start.ok_or_else(|| {
+        let rule = format!("begins past the end: alignment {alignment}, {} bytes", source.len());
+        Error::bad_byte("tensor data", header_end, rule)
+    })?;
+    let mut padding = [0; 4096];
+    let mut at = header_end;
+    while at < start {
+        let piece = &mut padding[..4096.min((start - at) as usize)];
+        source.read(at, piece)?;
+        if let Some(stray) = piece.iter().position(|byte| *byte != 0) {
+            let rule = format!("{}, wanted 0: the counts do not fit the header", piece[stray]);
+            return Err(Error::bad_byte("padding", at + stray as u64, rule));
+        }
+        at += piece.len() as u64;
+    }
+    Ok(start)
 }
 
 fn version(cursor: &mut Cursor<'_>) -> Result<u32> {
@@ -193,101 +205,8 @@ fn entries(cursor: &mut Cursor<'_>, count: u64) -> Result<(String, Vec<Entry>)> 
     Ok((keys, entries))
 }
 
-/// A tensor whose offset still counts from the data section.
-struct Unplaced {
-    info: TensorInfo,
-    /// Where its offset is written.
-    field: u64,
-}
-
-impl Unplaced {
-    /// Turns the offset into one from the start of the file, and checks it.
-    fn place(&mut self, data_start: u64, alignment: u64, len: u64) -> Result<()> {
-        let TensorInfo { name, offset, bytes, .. } = &mut self.info;
-        let bad = |rule| Err(Error::bad_byte(tensor_place(name), self.field, rule));
-        if !offset.is_multiple_of(alignment) {
-            return bad(format!("offset {offset} is not a multiple of the alignment {alignment}"));
-        }
-        let Some(start) = data_start.checked_add(*offset) else {
-            return bad(format!("offset {offset} reaches past 2^64"));
-        };
-        match start.checked_add(*bytes) {
-            Some(end) if end <= len => {
-                *offset = start;
-                Ok(())
-            }
-            _ => bad(format!(
-                "{bytes} bytes from byte {start} on; the file has {len}: it is cut short or damaged"
-            )),
-        }
-    }
-}
-
-fn directory(cursor: &mut Cursor<'_>, count: u64) -> Result<Vec<Unplaced>> {
-    let mut tensors = reserve(count, "the tensor directory")?;
-    for index in 0..count {
-        tensors.push(tensor(cursor, index)?);
-    }
-    Ok(tensors)
-}
-
-fn tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<Unplaced> {
-    let at = cursor.at();
-    let unnamed = || format!("tensor {index}");
-    let range = cursor.string("name").map_err(|error| within(error, unnamed))?;
-    let name =
-        text(cursor, range, NAME_LEN_MAX).map_err(|rule| Error::bad_byte(unnamed(), at, rule))?;
-    let name = name.to_owned();
-    let place = || tensor_place(&name);
-
-    let at = cursor.at();
-    let rank = cursor.u32("rank").map_err(|error| within(error, place))?;
-    let mut dims = [0; Shape::RANK_MAX];
-    let Some(dims) = dims.get_mut(..rank as usize) else {
-        let rule = format!("{rank} dimensions, wanted 1 to {}", Shape::RANK_MAX);
-        return Err(Error::bad_byte(place(), at, rule));
-    };
-    for dim in dims.iter_mut() {
-        *dim = cursor.u64("dimension").map_err(|error| within(error, place))?;
-    }
-    let shape = Shape::new(dims).map_err(|rule| Error::bad_byte(place(), at, rule))?;
-
-    let at = cursor.at();
-    let id = cursor.u32("type").map_err(|error| within(error, place))?;
-    let dtype = DType::from_id(id).ok_or_else(|| {
-        let (meaning, remedy) = foreign_type(id);
-        Error::unsupported_model(format!("tensor '{name}' has type {id} ({meaning})"), remedy)
-    })?;
-    let bytes = dtype.tensor_bytes(&shape).ok_or_else(|| {
-        if shape.columns().is_multiple_of(dtype.block()) {
-            return Error::bad_byte(
-                place(),
-                at,
-                format!("{shape} of {dtype} takes more than 2^64 bytes"),
-            );
-        }
-        let rule = format!(
-            "rows of {} are not whole blocks of {} ({dtype})",
-            shape.columns(),
-            dtype.block()
-        );
-        if dtype == DType::I2_S {
-            // Such files exist: no reader agrees with another where their rows begin.
-            return Error::unsupported_model(
-                format!("tensor '{name}': {rule}"),
-                "use a model whose rows are",
-            );
-        }
-        Error::bad_byte(place(), at, rule)
-    })?;
-
-    let field = cursor.at();
-    let offset = cursor.u64("offset").map_err(|error| within(error, place))?;
-    Ok(Unplaced { info: TensorInfo { name, dtype, shape, offset, bytes }, field })
-}
-
 /// A key or a name: some UTF-8 without NUL, not too long. The error is the broken rule.
-fn text<'c>(
+pub(super) fn text<'c>(
     cursor: &'c Cursor<'_>,
     range: std::ops::Range<u64>,
     most: u64,
@@ -307,8 +226,13 @@ fn alignment(metadata: &Metadata) -> Result<u64> {
     const KEY: &str = "general.alignment";
     match metadata.opt_u64(KEY)? {
         None => Ok(ALIGNMENT),
-        Some(alignment) if alignment.is_power_of_two() => Ok(alignment),
-        Some(other) => Err(metadata.reject(KEY, format!("{other}, wanted a power of two"))),
+        Some(alignment) if alignment.is_power_of_two() && alignment <= ALIGNMENT_MAX => {
+            Ok(alignment)
+        }
+        Some(other) => {
+            Err(metadata
+                .reject(KEY, format!("{other}, wanted a power of two up to {ALIGNMENT_MAX}")))
+        }
     }
 }
 
@@ -327,36 +251,8 @@ fn refuse_features(metadata: &Metadata) -> Result<()> {
     }
 }
 
-fn refuse_overlaps(tensors: &[TensorInfo]) -> Result<()> {
-    let mut order: Vec<&TensorInfo> = reserve(tensors.len() as u64, "the tensor directory")?;
-    order.extend(tensors);
-    order.sort_unstable_by_key(|tensor| tensor.offset);
-    for pair in order.windows(2) {
-        if pair[0].range().end > pair[1].offset {
-            let rule = format!(
-                "overlaps tensor '{}', which ends at byte {}",
-                pair[0].name,
-                pair[0].range().end
-            );
-            return Err(Error::bad_byte(tensor_place(&pair[1].name), pair[1].offset, rule));
-        }
-    }
-    Ok(())
-}
-
-/// The directory, and beside it where each offset is written.
-fn split(unplaced: Vec<Unplaced>) -> Result<(Vec<TensorInfo>, Vec<u64>)> {
-    let mut tensors = reserve(unplaced.len() as u64, "the tensor directory")?;
-    let mut fields = reserve(unplaced.len() as u64, "the tensor directory")?;
-    for Unplaced { info, field } in unplaced {
-        tensors.push(info);
-        fields.push(field);
-    }
-    Ok((tensors, fields))
-}
-
 /// Indices in the order of their names; `twice` makes the error for a name met before.
-fn sort_unique<'n>(
+pub(super) fn sort_unique<'n>(
     len: usize,
     name: impl Fn(usize) -> &'n str,
     twice: impl FnOnce(usize) -> Error,
@@ -370,23 +266,19 @@ fn sort_unique<'n>(
     }
 }
 
-fn reserve<T>(len: u64, what: &'static str) -> Result<Vec<T>> {
+pub(super) fn reserve<T>(len: u64, what: &'static str) -> Result<Vec<T>> {
     let mut vec = Vec::new();
     let failed = || out_of_memory(what, len.saturating_mul(size_of::<T>() as u64));
     vec.try_reserve_exact(usize::try_from(len).map_err(|_| failed())?).map_err(|_| failed())?;
     Ok(vec)
 }
 
-fn out_of_memory(what: &'static str, bytes: u64) -> Error {
+pub(super) fn out_of_memory(what: &'static str, bytes: u64) -> Error {
     Error::OutOfMemory { what, bytes }
 }
 
-fn tensor_place(name: &str) -> String {
-    format!("tensor '{name}'")
-}
-
 /// Puts a field's error into the thing it is a field of.
-fn within(error: Error, place: impl FnOnce() -> String) -> Error {
+pub(super) fn within(error: Error, place: impl FnOnce() -> String) -> Error {
     match error {
         Error::BadModel { place: field, offset, rule } => {
             Error::BadModel { place: format!("{}, {field}", place()), offset, rule }
@@ -399,6 +291,7 @@ fn within(error: Error, place: impl FnOnce() -> String) -> Error {
 mod tests {
     use super::*;
     use crate::file::{OpenOptions, ReadAt, Value};
+    use crate::tensor::DType;
     use std::{
         io,
         sync::atomic::{AtomicU64, Ordering},

@@ -5,6 +5,7 @@
 
 use super::{
     Source,
+    gguf::sort_unique,
     value::{Array, Stored, Value, found},
 };
 use crate::error::{Error, Result};
@@ -207,13 +208,22 @@ impl Metadata {
             .ok_or_else(|| self.reject(key, format!("{}, wanted {wanted}", found(&value))))
     }
 
-    pub(super) fn find(&self, key: &str) -> Option<&Entry> {
+    /// Indices in the order of the keys, of which none may appear twice.
+    pub(super) fn sort(&self) -> Result<Vec<u32>> {
+        let key = |i: usize| self.key(&self.entries[i]);
+        sort_unique(self.entries.len(), key, |i| {
+            let at = self.entries[i].value.bytes.start;
+            Error::bad_byte(format!("key '{}'", key(i)), at, "appears twice")
+        })
+    }
+
+    fn find(&self, key: &str) -> Option<&Entry> {
         let entry = |index: &u32| &self.entries[*index as usize];
         let found = self.sorted.binary_search_by(|index| self.key(entry(index)).cmp(key)).ok()?;
         Some(entry(&self.sorted[found]))
     }
 
-    pub(super) fn key(&self, entry: &Entry) -> &str {
+    fn key(&self, entry: &Entry) -> &str {
         &self.keys[entry.key.clone()]
     }
 

@@ -11,6 +11,7 @@
 //! mean is not known here.
 
 mod cursor;
+mod directory;
 mod gguf;
 mod map;
 mod metadata;

@@ -288,6 +288,20 @@ impl Source {
         self.is_mapped() && self.slice(range).is_some_and(lock_pages)
     }
 
+    /// Puts the name of this source in front of an error's place.
+    pub(crate) fn blame(&self, error: Error) -> Error {
+        let name = &self.name;
+        match error {
+            Error::BadModel { place, offset, rule } => {
+                Error::BadModel { place: format!("{name}: {place}"), offset, rule }
+            }
+            Error::UnsupportedModel { what, remedy } => {
+                Error::UnsupportedModel { what: format!("{name}: {what}"), remedy }
+            }
+            other => other,
+        }
+    }
+
     fn advise(&self, advice: Advice, range: Range<u64>) {
         if let (Bytes::Map(map), true) = (&self.bytes, self.check(&range).is_ok()) {
             // A map's length is a `usize`, and the range lies within it.

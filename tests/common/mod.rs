@@ -2,4 +2,6 @@
 
 #![allow(dead_code, unused_imports, reason = "no test program uses all of it")]
 
+pub(crate) mod raw;
+pub(crate) mod spoil;
 pub(crate) mod tiny;
