@@ -2,10 +2,12 @@
 
 #![deny(unsafe_code)]
 
+pub mod context;
 pub mod control;
 pub mod error;
 pub mod file;
 pub mod kernels;
+pub mod model;
 mod ops;
 pub mod packed;
 pub mod sampler;

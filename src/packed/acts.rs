@@ -54,17 +54,25 @@ pub fn interleave(
     stride: usize,
     out: &mut [i8],
 ) {
-    let ActsLayout { block, unit } = layout;
-    let first = token / block * block;
-    let width = block.min(tokens - first);
-    let out = &mut out[first * stride..][..width * stride];
+    let first = token / layout.block * layout.block;
+    let width = layout.block.min(tokens - first);
+    interleave_block(
+        row,
+        token - first,
+        width,
+        layout.unit,
+        &mut out[first * stride..][..width * stride],
+    );
+}
+
+/// The same within one block of `width` tokens, whose codes are `out`.
+pub fn interleave_block(row: &[i8], token: usize, width: usize, unit: usize, out: &mut [i8]) {
     if width == 1 {
         out.copy_from_slice(row);
         return;
     }
-    let place = (token - first) * unit;
     for (out, row) in out.chunks_exact_mut(width * unit).zip(row.chunks_exact(unit)) {
-        out[place..place + unit].copy_from_slice(row);
+        out[token * unit..][..unit].copy_from_slice(row);
     }
 }
 

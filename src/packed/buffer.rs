@@ -1,13 +1,23 @@
 //! Large read-mostly buffers: anonymous pages of our own, or a part of a mapped file.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    file::Source,
+};
 use memmap2::MmapMut;
-use std::fmt;
+use std::{fmt, ops::Range, sync::Arc};
 
 /// Bytes that are written once and then shared.
 pub(crate) enum Bytes {
     /// Anonymous pages, in huge ones where the system has them.
     Owned(Pages),
+    /// A range of a file that stays mapped, or of memory that stays borrowed.
+    Mapped {
+        /// Keeps the bytes alive.
+        source: Arc<Source>,
+        /// Which of them.
+        range: Range<u64>,
+    },
 }
 
 impl Bytes {
@@ -15,12 +25,25 @@ impl Bytes {
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Bytes::Owned(pages) => pages.as_slice(),
+            Bytes::Mapped { source, range } => {
+                source.slice(range.clone()).expect("checked when the range was taken")
+            }
         }
+    }
+
+    /// A range of a source: borrowed where it can be, else copied into pages.
+    pub(crate) fn from_source(source: &Arc<Source>, range: Range<u64>) -> Result<Self> {
+        if source.slice(range.clone()).is_some() {
+            return Ok(Bytes::Mapped { source: Arc::clone(source), range });
+        }
+        let mut pages = Pages::zeroed((range.end - range.start) as usize)?;
+        source.read(range.start, pages.as_mut_slice())?;
+        Ok(Bytes::Owned(pages))
     }
 
     /// Whether they are a part of a file or of the host's memory.
     pub(crate) fn is_mapped(&self) -> bool {
-        false
+        matches!(self, Bytes::Mapped { .. })
     }
 }
 

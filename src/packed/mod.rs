@@ -9,7 +9,6 @@ pub(crate) mod decode;
 mod pack;
 
 pub use decode::TernaryType;
-pub(crate) use pack::{pack_panel, unpack_panel};
 
 use crate::{
     error::{Error, Result},
@@ -54,6 +53,13 @@ impl PackedMatrix {
         }
         scales.resize(panels * form.rows(), 0.0);
         Ok(Self { form, rows, k, codes, scales })
+    }
+
+    /// Multiplies every row's scale.
+    pub(crate) fn scale_by(&mut self, factor: f32) {
+        for scale in &mut self.scales {
+            *scale *= factor;
+        }
     }
 
     /// Output rows.

@@ -15,7 +15,7 @@ mod team;
 
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
-pub use team::{Cut, Team};
+pub use team::{Cut, CutAt, Team};
 
 use crate::error::{Error, Result};
 use std::{fmt, sync::Arc, time::Duration};
@@ -152,20 +152,6 @@ impl ThreadPool {
                     f(&team)
                     // Dropping the team tells the workers to leave, also while unwinding.
                 })
-            }
-        }
-    }
-
-    /// Runs `f` where rayon's parallel iterators use this pool.
-    pub(crate) fn install<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        match &self.0.kind {
-            Kind::Own(pool) => pool.install(f),
-            Kind::Single | Kind::Host(_) => {
-                match rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build() {
-                    Ok(pool) => pool.install(f),
-                    // The caller is a worker of some rayon pool already: its iterators serve.
-                    Err(_) => f(),
-                }
             }
         }
     }

@@ -331,6 +331,65 @@ impl<'a, T: Send> Parts for Cut<'a, T> {
     }
 }
 
+/// A slice cut at given places: part `i` is `bounds[i] .. bounds[i + 1]`.
+pub struct CutAt<'a, T> {
+    start: *mut T,
+    bounds: &'a [usize],
+    of: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: as for `Cut`.
+unsafe impl<T: Send> Sync for CutAt<'_, T> {}
+
+impl<'a, T> CutAt<'a, T> {
+    /// Cuts `slice` at `bounds`.
+    ///
+    /// # Panics
+    ///
+    /// If the bounds fall, or leave the slice.
+    #[must_use]
+    pub fn new(slice: &'a mut [T], bounds: &'a [usize]) -> Self {
+        assert!(bounds.is_sorted(), "bounds must rise");
+        assert!(
+            bounds.last().is_none_or(|last| *last <= slice.len()),
+            "bounds must lie in the slice"
+        );
+        Self { start: slice.as_mut_ptr(), bounds, of: PhantomData }
+    }
+}
+
+impl<'a, T: Send> Parts for CutAt<'a, T> {
+    type Part = &'a mut [T];
+
+    fn parts(&self) -> usize {
+        self.bounds.len().saturating_sub(1)
+    }
+
+    unsafe fn part(&self, i: usize) -> &'a mut [T] {
+        let (first, end) = (self.bounds[i], self.bounds[i + 1]);
+        // SAFETY: the bounds were checked against the slice.
+        let start = unsafe { self.start.add(first) };
+        // SAFETY: rising bounds make parts disjoint, and the caller has no other part `i`.
+        unsafe { std::slice::from_raw_parts_mut(start, end - first) }
+    }
+}
+
+impl<A: Parts, B: Parts> Parts for (A, B) {
+    type Part = (A::Part, B::Part);
+
+    fn parts(&self) -> usize {
+        self.0.parts().min(self.1.parts())
+    }
+
+    unsafe fn part(&self, i: usize) -> Self::Part {
+        // SAFETY: the caller's contract for `i` is each part's.
+        let a = unsafe { self.0.part(i) };
+        // SAFETY: likewise.
+        let b = unsafe { self.1.part(i) };
+        (a, b)
+    }
+}
+
 /// No parts at all.
 pub struct Nothing;
 

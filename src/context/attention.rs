@@ -1,0 +1,316 @@
+//! The middle of a layer: rotate queries and keys, store keys and values, attend.
+//!
+//! `attended` is `[kv head][tokens][query heads of it * head_dim]`. A part of the work is one key/value
+//! head and up to eight consecutive rows of one sequence; a few rows over a long
+//! sequence are cut by spans instead, and their states merged afterwards.
+
+use super::{
+    cache::store,
+    forward::Forward,
+    scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot, gather},
+};
+use crate::{
+    kernels::{BLOCK, Kernels, Online, SPAN, finish},
+    threads::{Cut, CutAt, Team},
+};
+use std::{ops::Range, sync::Arc};
+
+/// Rows up to this many are cut by spans when their sequences are long.
+const FEW_ROWS: usize = 4;
+
+/// Consecutive rows of one sequence.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    pub rows: Range<usize>,
+    pub sequence: usize,
+    /// Position of the first row.
+    pub position: usize,
+}
+
+impl Forward<'_> {
+    /// Cuts the rows into runs of one sequence with at most `most` rows; `fits` may end a run earlier.
+    fn runs(&self, most: usize, by_page: bool) -> Vec<Run> {
+        let mut runs: Vec<Run> = Vec::new();
+        for (i, row) in self.rows.iter().enumerate() {
+            let position = row.position as usize;
+            match runs.last_mut() {
+                Some(run)
+                    if run.sequence == row.sequence
+                        && run.rows.len() < most
+                        && run.position + run.rows.len() == position
+                        && !(by_page && position.is_multiple_of(BLOCK)) =>
+                {
+                    run.rows.end = i + 1;
+                }
+                _ => runs.push(Run { rows: i..i + 1, sequence: row.sequence, position }),
+            }
+        }
+        runs
+    }
+
+    /// Rotates queries and keys; queries take the softmax scale, values are copied.
+    pub(super) fn rotate(&mut self, team: &Team<'_>) {
+        let (config, kernels, tokens) = (self.config, self.kernels, self.rows.len());
+        let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
+        let scale = 1.0 / (config.head_dim as f32).sqrt();
+        let Scratch { qkv, queries, keys_values, angles, slots, panel, .. } = &mut *self.scratch;
+        let (qkv, angles, panel) = (&*qkv, &*angles, *panel);
+        let keys_at = heads.next_multiple_of(panel);
+        let values_at = keys_at + kv.next_multiple_of(panel);
+        team.run_parts(
+            tokens,
+            Cut::new(&mut queries[..tokens * heads], heads),
+            Cut::new(&mut keys_values[..tokens * 2 * kv], 2 * kv),
+            slots,
+            |token, queries, keys_values, _| {
+                let angles = &angles[token * config.rope_dim..][..config.rope_dim];
+                gather(qkv, panel, tokens, token, 0, queries);
+                kernels.rotate(queries, config.head_dim, config.rope_pairs, angles);
+                for query in queries {
+                    *query *= scale;
+                }
+                let (keys, values) = keys_values.split_at_mut(kv);
+                gather(qkv, panel, tokens, token, keys_at, keys);
+                kernels.rotate(keys, config.head_dim, config.rope_pairs, angles);
+                gather(qkv, panel, tokens, token, values_at, values);
+            },
+        );
+    }
+
+    /// Stores keys and values of every row; the pages were reserved.
+    pub(super) fn store(&mut self, team: &Team<'_>, layer: usize) {
+        let (geometry, dim) = (self.geometry, self.config.head_dim);
+        let kv = self.config.n_head_kv * dim;
+        for run in self.runs(BLOCK, true) {
+            let page = &mut self.sequences[run.sequence].pages[run.position / BLOCK];
+            let page = Arc::get_mut(page).expect("reserved pages have one owner");
+            let region =
+                &mut page.bytes_mut()[layer * geometry.layer_bytes()..][..geometry.layer_bytes()];
+            let Scratch { keys_values, slots, .. } = &mut *self.scratch;
+            let keys_values = &keys_values[run.rows.start * 2 * kv..run.rows.end * 2 * kv];
+            let one_head = |head: usize, region: &mut [u8]| {
+                store(geometry, region, run.position % BLOCK, run.rows.len(), |i| {
+                    let row = &keys_values[i * 2 * kv..][..2 * kv];
+                    (&row[head * dim..][..dim], &row[kv + head * dim..][..dim])
+                });
+            };
+            if run.rows.len() < GROUP_ROWS {
+                for (head, region) in region.chunks_exact_mut(geometry.head_bytes()).enumerate() {
+                    one_head(head, region);
+                }
+            } else {
+                let cut = Cut::new(region, geometry.head_bytes());
+                team.run_parts(
+                    geometry.kv_heads,
+                    cut,
+                    Cut::none(),
+                    slots,
+                    |head, region, (), _| one_head(head, region),
+                );
+            }
+        }
+    }
+
+    /// Softmax over the cache for every row and head, into `attended`.
+    pub(super) fn attend(&mut self, team: &Team<'_>, layer: usize) {
+        let spans = self
+            .rows
+            .iter()
+            .map(|row| (row.position as usize + 1).div_ceil(SPAN))
+            .max()
+            .unwrap_or(0);
+        if self.rows.len() <= FEW_ROWS && spans > 1 && team.threads() > 1 {
+            self.attend_by_span(team, layer, spans);
+        } else {
+            self.attend_by_run(team, layer);
+        }
+    }
+
+    /// One part for each kv head and run: all spans, merged in place.
+    fn attend_by_run(&mut self, team: &Team<'_>, layer: usize) {
+        let (config, tokens) = (self.config, self.rows.len());
+        let share = config.group() * config.head_dim;
+        let runs = self.runs(GROUP_ROWS, false);
+        // Runs cover the rows in order, so each head's parts follow each other.
+        let starts =
+            |head: usize| runs.iter().map(move |run| (head * tokens + run.rows.start) * share);
+        let mut bounds: Vec<usize> = (0..config.n_head_kv).flat_map(starts).collect();
+        bounds.push(config.n_head_kv * tokens * share);
+        let cache = Cache {
+            forward_rows: self.rows,
+            sequences: self.sequences,
+            geometry: self.geometry,
+            layer,
+        };
+        let Scratch { queries, attended, slots, .. } = &mut *self.scratch;
+        let (queries, kernels) = (&*queries, self.kernels);
+        team.run_parts(
+            bounds.len() - 1,
+            CutAt::new(attended, &bounds),
+            Cut::none(),
+            slots,
+            |part, out, (), slot| {
+                let (head, run) = (part / runs.len(), &runs[part % runs.len()]);
+                let last = run.position + run.rows.len();
+                let [first, later] = &mut slot.states;
+                let count = run.rows.len() * config.group();
+                collect_queries(queries, config, head, run, &mut slot.queries);
+                let queries = &slot.queries[..count * config.head_dim];
+                cache.span(kernels, queries, run, head, 0, first);
+                for span in 1..last.div_ceil(SPAN) {
+                    cache.span(kernels, queries, run, head, span, later);
+                    for i in 0..count {
+                        // A row that ends before this span has nothing to merge.
+                        if run.position + i / config.group() >= span * SPAN {
+                            merge(kernels, first, later, i, config.head_dim);
+                        }
+                    }
+                }
+                let values = &mut first.acc[..count * config.head_dim];
+                for (values, sum) in values.chunks_exact_mut(config.head_dim).zip(&first.sum) {
+                    finish(values, *sum);
+                }
+                out.copy_from_slice(values);
+            },
+        );
+    }
+
+    /// One part for each row, kv head and span; the leader merges.
+    fn attend_by_span(&mut self, team: &Team<'_>, layer: usize, spans: usize) {
+        let (config, tokens) = (self.config, self.rows.len());
+        let (group, dim, heads) = (config.group(), config.head_dim, config.n_head_kv);
+        let state = group * (dim + 2);
+        let runs = self.runs(1, false);
+        let cache = Cache {
+            forward_rows: self.rows,
+            sequences: self.sequences,
+            geometry: self.geometry,
+            layer,
+        };
+        let Scratch { queries, attended, slots, partial, .. } = &mut *self.scratch;
+        let (queries, kernels) = (&*queries, self.kernels);
+        partial.resize(tokens * heads * spans * state, 0.0);
+        team.run_parts(
+            tokens * heads * spans,
+            Cut::new(partial, state),
+            Cut::none(),
+            slots,
+            |part, out, (), slot| {
+                let (run, head, span) =
+                    (&runs[part / spans / heads], part / spans % heads, part % spans);
+                if span * SPAN > run.position {
+                    return;
+                }
+                let Slot { queries: own, states: [first, _], .. } = slot;
+                collect_queries(queries, config, head, run, own);
+                cache.span(kernels, &own[..group * dim], run, head, span, first);
+                out[..group].copy_from_slice(&first.max[..group]);
+                out[group..2 * group].copy_from_slice(&first.sum[..group]);
+                out[2 * group..].copy_from_slice(&first.acc[..group * dim]);
+            },
+        );
+        for (token, run) in runs.iter().enumerate() {
+            for head in 0..heads {
+                let states =
+                    &mut partial[(token * heads + head) * spans * state..][..spans * state];
+                let (first, rest) = states.split_at_mut(state);
+                let (max, first) = first.split_at_mut(group);
+                let (sum, acc) = first.split_at_mut(group);
+                for later in rest.chunks_exact(state).take(run.position / SPAN) {
+                    for i in 0..group {
+                        let acc2 = &later[2 * group + i * dim..][..dim];
+                        let acc = &mut acc[i * dim..][..dim];
+                        kernels.merge(
+                            &mut max[i],
+                            &mut sum[i],
+                            acc,
+                            later[i],
+                            later[group + i],
+                            acc2,
+                        );
+                    }
+                }
+                for (values, sum) in acc.chunks_exact_mut(dim).zip(sum) {
+                    finish(values, *sum);
+                }
+                attended[(head * tokens + token) * group * dim..][..group * dim]
+                    .copy_from_slice(acc);
+            }
+        }
+    }
+}
+
+/// Queries of one kv head for the rows of a run: `[rows][group][head_dim]`.
+fn collect_queries(
+    queries: &[f32],
+    config: &crate::model::Config,
+    head: usize,
+    run: &Run,
+    out: &mut [f32],
+) {
+    let share = config.group() * config.head_dim;
+    for (row, out) in run.rows.clone().zip(out.chunks_exact_mut(share)) {
+        out.copy_from_slice(&queries[(row * config.n_head_kv + head) * share..][..share]);
+    }
+}
+
+/// Merges query `i` of a later span.
+fn merge(kernels: &Kernels, first: &mut OnlineBuffer, later: &OnlineBuffer, i: usize, dim: usize) {
+    let acc = &mut first.acc[i * dim..][..dim];
+    let acc2 = &later.acc[i * dim..][..dim];
+    kernels.merge(&mut first.max[i], &mut first.sum[i], acc, later.max[i], later.sum[i], acc2);
+}
+
+/// The cache of one layer, as the parts of a phase read it.
+struct Cache<'a> {
+    forward_rows: &'a [super::Row],
+    sequences: &'a [super::cache::Sequence],
+    geometry: super::cache::Geometry,
+    layer: usize,
+}
+
+impl Cache<'_> {
+    /// The state of a run's queries after one span, from the start of the span.
+    fn span(
+        &self,
+        kernels: &Kernels,
+        queries: &[f32],
+        run: &Run,
+        head: usize,
+        span: usize,
+        state: &mut OnlineBuffer,
+    ) {
+        let dim = self.geometry.head_dim;
+        let count = queries.len() / dim;
+        let group = count / run.rows.len();
+        state.max[..count].fill(f32::NEG_INFINITY);
+        state.sum[..count].fill(0.0);
+        state.acc[..count * dim].fill(0.0);
+        let last = run.position + run.rows.len();
+        debug_assert_eq!(self.forward_rows[run.rows.start].position as usize, run.position);
+        let mut lens = [0; MAX_QUERIES];
+        let mut per_head;
+        let lens = if count <= MAX_QUERIES {
+            &mut lens[..count]
+        } else {
+            per_head = vec![0; count];
+            &mut per_head[..]
+        };
+        let end = last.min((span + 1) * SPAN);
+        for block in span * SPAN / BLOCK..end.div_ceil(BLOCK) {
+            for (i, len) in lens.iter_mut().enumerate() {
+                *len = (run.position + i / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
+            }
+            let page = &self.sequences[run.sequence].pages[block];
+            let mut online = Online {
+                max: &mut state.max[..count],
+                sum: &mut state.sum[..count],
+                acc: &mut state.acc[..count * dim],
+            };
+            kernels.attend(queries, page.head(self.geometry, self.layer, head), lens, &mut online);
+        }
+    }
+}
+
+/// Queries whose lengths fit on the stack: eight rows of up to sixteen heads.
+const MAX_QUERIES: usize = 128;

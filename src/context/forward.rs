@@ -1,0 +1,288 @@
+//! The network, top to bottom: one layer at a time over the rows of a pass.
+//!
+//! Five joins a layer. Between them, short rows are worked on by the leader alone.
+//!
+//! ```text
+//! stream --norm, int8--> [q k v] --rotate, store--> attend --norm, int8--> [o] --+--> stream
+//! stream --norm, int8--> [gate, up] -> relu(gate)^2 * up --norm, int8--> [down] --+--> stream
+//! ```
+
+use super::{
+    Row,
+    cache::{Geometry, Sequence},
+    scratch::{Scratch, Slot, gather},
+};
+use crate::{
+    kernels::{Acts, Kernels, PAD},
+    model::{Activation, Config, Layer, Weights},
+    packed::{
+        PackedMatrix,
+        acts::{interleave_block, quantize_row},
+    },
+    threads::{Cut, Team},
+};
+
+/// What one pass over the weights works with.
+pub(super) struct Forward<'a> {
+    pub config: &'a Config,
+    pub weights: &'a Weights,
+    pub kernels: &'static Kernels,
+    pub geometry: Geometry,
+    pub rows: &'a [Row],
+    pub frequencies: &'a [f32],
+    pub sequences: &'a mut [Sequence],
+    pub scratch: &'a mut Scratch,
+}
+
+impl Forward<'_> {
+    /// The embedding of each row's token, and its angles.
+    pub(super) fn embed(&mut self) {
+        let width = self.config.n_embd;
+        let table = &self.weights.embedding;
+        for (row, out) in self.rows.iter().zip(self.scratch.stream.chunks_exact_mut(width)) {
+            let token = row.token as usize;
+            Kernels::decode_row(table.row_range(token..token + 1), table.kind(), out);
+        }
+        for (row, out) in
+            self.rows.iter().zip(self.scratch.angles.chunks_exact_mut(self.config.rope_dim))
+        {
+            crate::ops::rope::angles(row.position, self.frequencies, out);
+        }
+    }
+
+    /// One layer. The product of the layer below still waits in `projected`, unless this is the first.
+    pub(super) fn layer(&mut self, team: &Team<'_>, index: usize) {
+        let weights = self.weights;
+        let layer = &weights.layers[index];
+        self.norm_stream(team, &layer.attn_norm, index > 0);
+        self.product(team, &[&layer.q, &layer.k, &layer.v], Into::Qkv);
+        self.rotate(team);
+        self.store(team, index);
+        self.attend(team, index);
+        self.norm_attended(team, layer.attn_sub_norm.as_deref());
+        self.product(team, &[&layer.o], Into::Stream);
+        self.norm_stream(team, &layer.ffn_norm, true);
+        self.gate(team, layer);
+        self.norm_gated(team, layer.ffn_sub_norm.as_deref());
+        self.product(team, &[&layer.down], Into::Stream);
+    }
+
+    /// The normalised final state of one row, `[n_embd]`.
+    pub(super) fn finish(&mut self, row: usize, out: &mut [f32]) {
+        let (width, tokens) = (self.config.n_embd, self.rows.len());
+        let Scratch { stream, projected, panel, slots, .. } = &mut *self.scratch;
+        let stream = &stream[row * width..][..width];
+        let Slot { row: sum, normed, .. } = &mut slots[0];
+        gather(projected, *panel, tokens, row, 0, &mut normed[..width]);
+        sum[..width].copy_from_slice(stream);
+        self.kernels.add(&mut sum[..width], &normed[..width]);
+        self.kernels.rms_norm(&sum[..width], &self.weights.output_norm, self.config.norm_eps, out);
+    }
+
+    /// Adds the waiting product to the stream, norms it and quantises it.
+    fn norm_stream(&mut self, team: &Team<'_>, gain: &[f32], add: bool) {
+        let (width, tokens, eps) = (self.config.n_embd, self.rows.len(), self.config.norm_eps);
+        let (kernels, layout) = (self.kernels, self.kernels.layout());
+        let stride = width.next_multiple_of(PAD);
+        let Scratch { stream, acts, projected, panel, slots, .. } = &mut *self.scratch;
+        let (codes, scales) = acts.parts();
+        let (projected, panel) = (&*projected, *panel);
+        team.run_parts(
+            tokens.div_ceil(layout.block),
+            (
+                Cut::new(&mut codes[..tokens * stride], layout.block * stride),
+                Cut::new(&mut scales[..tokens], layout.block),
+            ),
+            Cut::new(&mut stream[..tokens * width], layout.block * width),
+            slots,
+            |block, (codes, scales), stream, slot| {
+                let count = scales.len();
+                for (i, (scale, stream)) in
+                    scales.iter_mut().zip(stream.chunks_exact_mut(width)).enumerate()
+                {
+                    if add {
+                        gather(
+                            projected,
+                            panel,
+                            tokens,
+                            block * layout.block + i,
+                            0,
+                            &mut slot.row[..width],
+                        );
+                        kernels.add(stream, &slot.row[..width]);
+                    }
+                    kernels.rms_norm(stream, gain, eps, &mut slot.normed[..width]);
+                    *scale =
+                        quantize_row(kernels, &slot.normed[..width], &mut slot.codes[..stride]);
+                    interleave_block(&slot.codes[..stride], i, count, layout.unit, codes);
+                }
+            },
+        );
+    }
+
+    /// Norms and quantises rows that `read` gathers: the inputs of the products back into the stream.
+    fn norm_rows(
+        &mut self,
+        team: &Team<'_>,
+        width: usize,
+        gain: Option<&[f32]>,
+        read: impl Fn(&Sources<'_>, usize, &mut [f32]) + Sync,
+    ) {
+        let (tokens, eps) = (self.rows.len(), self.config.norm_eps);
+        let (kernels, layout) = (self.kernels, self.kernels.layout());
+        let stride = width.next_multiple_of(PAD);
+        let Scratch { acts, attended, gated, panel, slots, .. } = &mut *self.scratch;
+        let sources = Sources { attended, gated, panel: *panel, tokens };
+        let (codes, scales) = acts.parts();
+        team.run_parts(
+            tokens.div_ceil(layout.block),
+            (
+                Cut::new(&mut codes[..tokens * stride], layout.block * stride),
+                Cut::new(&mut scales[..tokens], layout.block),
+            ),
+            Cut::none(),
+            slots,
+            |block, (codes, scales), (), slot| {
+                let count = scales.len();
+                for (i, scale) in scales.iter_mut().enumerate() {
+                    read(&sources, block * layout.block + i, &mut slot.row[..width]);
+                    let row = match gain {
+                        Some(gain) => {
+                            kernels.rms_norm(
+                                &slot.row[..width],
+                                gain,
+                                eps,
+                                &mut slot.normed[..width],
+                            );
+                            &slot.normed[..width]
+                        }
+                        None => &slot.row[..width],
+                    };
+                    *scale = quantize_row(kernels, row, &mut slot.codes[..stride]);
+                    interleave_block(&slot.codes[..stride], i, count, layout.unit, codes);
+                }
+            },
+        );
+    }
+
+    fn norm_gated(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
+        let width = self.config.n_ff;
+        self.norm_rows(team, width, gain, |from, token, row| {
+            gather(from.gated, from.panel, from.tokens, token, 0, row);
+        });
+    }
+
+    fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
+        let heads = self.config.n_head_kv;
+        let share = self.config.group() * self.config.head_dim;
+        self.norm_rows(team, heads * share, gain, |from, token, row| {
+            for (head, row) in row.chunks_exact_mut(share).enumerate() {
+                row.copy_from_slice(
+                    &from.attended[(head * from.tokens + token) * share..][..share],
+                );
+            }
+        });
+    }
+
+    /// Ternary products of the quantised rows with one or more matrices, panel by panel into `out`.
+    fn product(&mut self, team: &Team<'_>, matrices: &[&PackedMatrix], into: Into) {
+        let (kernels, tokens, panel) = (self.kernels, self.rows.len(), self.scratch.panel);
+        let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
+        let share = panels_per_part(panels, team.threads());
+        let Scratch { acts, slots, qkv, projected, .. } = &mut *self.scratch;
+        let products = match into {
+            Into::Qkv => qkv,
+            Into::Stream => projected,
+        };
+        let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
+        team.run_parts(
+            panels.div_ceil(share),
+            Cut::new(&mut products[..panels * tokens * panel], share * tokens * panel),
+            Cut::none(),
+            slots,
+            |part, out, (), slot| {
+                for (i, out) in out.chunks_exact_mut(tokens * panel).enumerate() {
+                    let (mut index, mut matrix) = (part * share + i, 0);
+                    while index >= matrices[matrix].panels() {
+                        index -= matrices[matrix].panels();
+                        matrix += 1;
+                    }
+                    rescaled_dots(kernels, matrices[matrix], index, acts, &mut slot.dots, out);
+                }
+            },
+        );
+    }
+
+    /// Gate and up, joined by the activation, panel by panel.
+    fn gate(&mut self, team: &Team<'_>, layer: &Layer) {
+        let (kernels, tokens, activation) = (self.kernels, self.rows.len(), self.config.activation);
+        let Scratch { acts, gated, slots, panel, .. } = &mut *self.scratch;
+        let (panel, panels) = (*panel, layer.gate.panels());
+        let share = panels_per_part(panels, team.threads());
+        let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
+        team.run_parts(
+            panels.div_ceil(share),
+            Cut::new(&mut gated[..panels * tokens * panel], share * tokens * panel),
+            Cut::none(),
+            slots,
+            |part, out, (), slot| {
+                for (i, out) in out.chunks_exact_mut(tokens * panel).enumerate() {
+                    let (gate, up) =
+                        (&mut slot.gate[..tokens * panel], &mut slot.up[..tokens * panel]);
+                    rescaled_dots(
+                        kernels,
+                        &layer.gate,
+                        part * share + i,
+                        acts,
+                        &mut slot.dots,
+                        gate,
+                    );
+                    rescaled_dots(kernels, &layer.up, part * share + i, acts, &mut slot.dots, up);
+                    match activation {
+                        Activation::Relu2 => kernels.relu2_mul(gate, up, out),
+                        Activation::Silu => kernels.silu_mul(gate, up, out),
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+enum Into {
+    Qkv,
+    Stream,
+}
+
+/// What the inputs of the products back into the stream are read from.
+struct Sources<'a> {
+    attended: &'a [f32],
+    gated: &'a [f32],
+    panel: usize,
+    tokens: usize,
+}
+
+/// One panel's products: exact dots, then the scales. `out` is `[tokens][panel rows]`.
+fn rescaled_dots(
+    kernels: &Kernels,
+    matrix: &PackedMatrix,
+    panel: usize,
+    acts: Acts<'_>,
+    dots: &mut [i32],
+    out: &mut [f32],
+) {
+    let rows = matrix.form().rows();
+    let dots = &mut dots[..out.len()];
+    matrix.panel_dots(kernels, panel, acts, dots);
+    let scales = matrix.panel_scales(panel);
+    for ((out, dots), row) in out.chunks_exact_mut(rows).zip(dots.chunks_exact(rows)).zip(acts.rows)
+    {
+        kernels.rescale(dots, scales, row.step, out);
+    }
+}
+
+/// Panels of one part of the work: about six parts a thread, so that an uneven core does not hold up the rest.
+fn panels_per_part(panels: usize, threads: usize) -> usize {
+    if threads == 1 { panels } else { panels.div_ceil(threads * 6).max(1) }
+}

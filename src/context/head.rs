@@ -1,0 +1,128 @@
+//! The head: a final state against every row of the vocabulary, when it is asked for.
+
+use super::{
+    Context,
+    eval::{Poll, Status},
+};
+use crate::{
+    error::{Error, Result, try_zeroed},
+    threads::Cut,
+};
+use std::time::Instant;
+
+/// Rows between two looks at the clock and the cancel token.
+const POLL_ROWS: usize = 4096;
+/// Rows of one part of the work.
+const PART_ROWS: usize = 256;
+
+/// The last row of logits, perhaps half done.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    logits: Vec<f32>,
+    /// Which state it is of, and how many rows of the vocabulary are done.
+    progress: Option<(usize, usize)>,
+}
+
+impl Head {
+    /// The states changed: what is held belongs to none.
+    pub(super) fn forget(&mut self) {
+        self.progress = None;
+    }
+
+    /// Bytes held.
+    pub(super) fn bytes(&self) -> usize {
+        self.logits.capacity() * 4
+    }
+
+    /// Gives the buffer back.
+    pub(super) fn release(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl Context {
+    /// Rows of the last eval whose logits can be had.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.states.len() / self.model.config().n_embd
+    }
+
+    /// The normalised final state of row `i` of the last eval, `[n_embd]`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidState`] before an eval, [`Error::NotFound`] past the last row.
+    pub fn state(&self, i: usize) -> Result<&[f32]> {
+        if !self.evaluated {
+            return Err(Error::InvalidState("no tokens were evaluated: eval first"));
+        }
+        let width = self.model.config().n_embd;
+        if i >= self.rows() {
+            return Err(Error::NotFound(
+                format!("row {i}: the last eval kept {} rows", self.rows()).into(),
+            ));
+        }
+        Ok(&self.states[i * width..][..width])
+    }
+
+    /// The logits of row `i` of the last eval, `[n_vocab]`: the rows that were asked for, counted from 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::state`], and [`Error::OutOfMemory`].
+    pub fn logits(&mut self, i: usize) -> Result<&[f32]> {
+        self.logits_within(i, &mut Poll::new(None, None))?;
+        Ok(&self.head.logits)
+    }
+
+    /// The same within a budget: `Some` if it stopped between 4096 rows and wants to be called again.
+    pub(super) fn logits_within(
+        &mut self,
+        i: usize,
+        poll: &mut Poll<'_>,
+    ) -> Result<Option<Status>> {
+        self.state(i)?;
+        let model = self.model.clone();
+        let weights = model.weights()?;
+        let matrix = weights.output.as_ref().unwrap_or(&weights.embedding);
+        let (vocab, width, kernels) = (matrix.rows(), matrix.k(), model.kernels());
+        if self.head.logits.len() != vocab {
+            self.head.logits = try_zeroed(vocab, "logits")?;
+        }
+        let mut done = match self.head.progress {
+            Some((row, done)) if row == i => done,
+            _ => 0,
+        };
+        if done == vocab {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let (pool, state) = (&self.pool, &self.states[i * width..][..width]);
+        let logits = &mut self.head.logits;
+        let stopped = pool.enter(|team| {
+            let mut slots = vec![(); team.threads()];
+            while done < vocab {
+                if let Some(status) = poll.stop() {
+                    return Some(status);
+                }
+                let end = vocab.min(done + POLL_ROWS);
+                team.run_parts(
+                    (end - done).div_ceil(PART_ROWS),
+                    Cut::new(&mut logits[done..end], PART_ROWS),
+                    Cut::none(),
+                    &mut slots,
+                    |part, out, (), ()| {
+                        let first = done + part * PART_ROWS;
+                        let rows = matrix.row_range(first..first + out.len());
+                        kernels.row_dots(rows, matrix.kind(), state, width, out);
+                    },
+                );
+                done = end;
+            }
+            None
+        });
+        self.head.progress = Some((i, done));
+        self.perf.decode_us += start.elapsed().as_micros() as u64;
+        Ok(stopped)
+    }
+}

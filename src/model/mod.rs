@@ -1,0 +1,205 @@
+//! What was learnt: immutable, shared by every context.
+
+mod config;
+mod weights;
+
+pub use config::{Activation, Config};
+pub use weights::{Layer, RowMatrix, Weights};
+
+use crate::{
+    control::{Cancel, Progress},
+    error::{Error, Result},
+    file::{Gguf, Metadata, OpenOptions, Source},
+    kernels::Kernels,
+    text::Tokenizer,
+    threads::{ThreadPool, ThreadPoolOptions, performance_cores},
+};
+use once_cell::sync::OnceCell;
+use std::{fmt, path::Path, sync::Arc, time::Instant};
+
+/// How a model is loaded.
+#[derive(Default)]
+pub struct LoadOptions<'a> {
+    /// Read the vocabulary and the metadata, no weights.
+    pub vocab_only: bool,
+    /// Read the file into memory instead of mapping it.
+    pub no_mmap: bool,
+    /// Ask the system to keep the mapped parts in memory.
+    pub mlock: bool,
+    /// Check every value of the file, the embedding too.
+    pub verify: bool,
+    /// The kernel table by name; `None` takes the fastest.
+    pub kernels: Option<String>,
+    /// Told the fraction done, on the calling thread; false cancels.
+    pub progress: Option<Progress<'a>>,
+    /// Stops the load.
+    pub cancel: Option<Cancel>,
+}
+
+impl fmt::Debug for LoadOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadOptions")
+            .field("vocab_only", &self.vocab_only)
+            .field("kernels", &self.kernels)
+            .finish()
+    }
+}
+
+/// A loaded model. A clone is another reference; any number of threads may use it.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    gguf: Gguf,
+    config: Config,
+    kernels: &'static Kernels,
+    weights: Option<Weights>,
+    tokenizer: OnceCell<Tokenizer>,
+    pool: OnceCell<ThreadPool>,
+    load_us: u64,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Model({}, {} layers)", self.0.config.architecture, self.0.config.n_layer)
+    }
+}
+
+impl Model {
+    /// Opens the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], [`Error::BadModel`], [`Error::UnsupportedModel`], [`Error::Cancelled`], [`Error::OutOfMemory`].
+    pub fn open(path: impl AsRef<Path>, options: LoadOptions<'_>) -> Result<Self> {
+        let open = OpenOptions { mmap: !options.no_mmap, ..OpenOptions::default() };
+        Self::from_source(Source::open(path, open)?, options)
+    }
+
+    /// Loads from any source of bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Model::open`].
+    pub fn from_source(source: Source, mut options: LoadOptions<'_>) -> Result<Self> {
+        let start = Instant::now();
+        let cancel = options.cancel.clone().unwrap_or_default();
+        cancel.check()?;
+        let kernels = match &options.kernels {
+            None => Kernels::best(),
+            Some(name) => Kernels::by_name(name).ok_or_else(|| {
+                let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
+                Error::Unsupported(
+                    format!("kernels {name:?}: this CPU runs {}", names.join(", ")).into(),
+                )
+            })?,
+        };
+        let gguf = Gguf::parse(Arc::new(source))?;
+        let config = Config::from_gguf(&gguf)?;
+        let weights = if options.vocab_only {
+            None
+        } else {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(performance_cores())
+                .build()
+                .map_err(|error| Error::Io {
+                    what: "starting load threads".into(),
+                    source: std::io::Error::other(error),
+                })?;
+            let mut loader = weights::Loader {
+                gguf: &gguf,
+                kernels,
+                form: kernels.forms()[0],
+                cancel,
+                options: &mut options,
+                pool: &pool,
+                done: 0,
+            };
+            Some(loader.weights(&config)?)
+        };
+        let load_us = start.elapsed().as_micros() as u64;
+        let inner = Inner {
+            gguf,
+            config,
+            kernels,
+            weights,
+            tokenizer: OnceCell::new(),
+            pool: OnceCell::new(),
+            load_us,
+        };
+        let model = Self(Arc::new(inner));
+        model.tokenizer()?;
+        if let Some(progress) = &mut options.progress
+            && !progress(1.0)
+        {
+            return Err(Error::Cancelled);
+        }
+        Ok(model)
+    }
+
+    /// The hyper-parameters.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The file's keys and values.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.gguf.metadata
+    }
+
+    /// The file's directory.
+    #[must_use]
+    pub fn gguf(&self) -> &Gguf {
+        &self.0.gguf
+    }
+
+    /// The kernel table it runs on.
+    #[must_use]
+    pub fn kernels(&self) -> &'static Kernels {
+        self.0.kernels
+    }
+
+    /// The weights.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidState`] if only the vocabulary was loaded.
+    pub fn weights(&self) -> Result<&Weights> {
+        self.0
+            .weights
+            .as_ref()
+            .ok_or(Error::InvalidState("the model was loaded for its vocabulary alone"))
+    }
+
+    /// The vocabulary, built when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadModel`], [`Error::UnsupportedModel`].
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        self.0.tokenizer.get_or_try_init(|| Tokenizer::open(&self.0.gguf.metadata))
+    }
+
+    /// The pool that contexts use which bring none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if threads do not start.
+    pub fn default_pool(&self) -> Result<&ThreadPool> {
+        self.0.pool.get_or_try_init(|| ThreadPool::new(&ThreadPoolOptions::default()))
+    }
+
+    /// Microseconds the load took.
+    #[must_use]
+    pub fn load_us(&self) -> u64 {
+        self.0.load_us
+    }
+
+    /// Whether two references are to one model.
+    #[must_use]
+    pub fn is_same(&self, other: &Model) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}

@@ -1,0 +1,289 @@
+//! Tensor names → a typed struct of packed matrices and vectors.
+
+use super::{Config, LoadOptions};
+use crate::{
+    Cancel,
+    error::{Error, Result, try_zeroed},
+    file::Gguf,
+    kernels::{Form, Kernels, RowType},
+    packed::{PackedMatrix, TernaryType, buffer::Bytes},
+    tensor::{DType, TensorInfo},
+};
+
+/// Everything that was learnt.
+#[derive(Debug)]
+pub struct Weights {
+    /// `[n_vocab][n_embd]`, also the head if `output` is `None`.
+    pub embedding: RowMatrix,
+    /// The head, where it is not tied to the embedding.
+    pub output: Option<RowMatrix>,
+    /// `[n_embd]`
+    pub output_norm: Vec<f32>,
+    /// Divisors of the rotary frequencies, `[rope_dim / 2]`.
+    pub rope_factors: Option<Vec<f32>>,
+    /// From the input up.
+    pub layers: Vec<Layer>,
+}
+
+/// One block of the network.
+#[derive(Debug)]
+pub struct Layer {
+    /// `[n_embd]`
+    pub attn_norm: Vec<f32>,
+    /// `[n_head * head_dim][n_embd]`
+    pub q: PackedMatrix,
+    /// `[n_head_kv * head_dim][n_embd]`
+    pub k: PackedMatrix,
+    /// `[n_head_kv * head_dim][n_embd]`
+    pub v: PackedMatrix,
+    /// `[n_head * head_dim]`
+    pub attn_sub_norm: Option<Vec<f32>>,
+    /// `[n_embd][n_head * head_dim]`
+    pub o: PackedMatrix,
+    /// `[n_embd]`
+    pub ffn_norm: Vec<f32>,
+    /// `[n_ff][n_embd]`
+    pub gate: PackedMatrix,
+    /// `[n_ff][n_embd]`
+    pub up: PackedMatrix,
+    /// `[n_ff]`
+    pub ffn_sub_norm: Option<Vec<f32>>,
+    /// `[n_embd][n_ff]`
+    pub down: PackedMatrix,
+}
+
+/// A full-precision matrix, row by row as the file holds it.
+#[derive(Debug)]
+pub struct RowMatrix {
+    kind: RowType,
+    rows: usize,
+    k: usize,
+    row_bytes: usize,
+    bytes: Bytes,
+}
+
+impl RowMatrix {
+    /// How a value is stored.
+    #[must_use]
+    pub fn kind(&self) -> RowType {
+        self.kind
+    }
+
+    /// Rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Values of a row.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Whether it is a part of a mapped file.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.bytes.is_mapped()
+    }
+
+    /// Bytes of all rows.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.rows * self.row_bytes
+    }
+
+    /// The bytes of some consecutive rows.
+    #[must_use]
+    pub fn row_range(&self, rows: std::ops::Range<usize>) -> &[u8] {
+        &self.bytes.as_slice()[rows.start * self.row_bytes..rows.end * self.row_bytes]
+    }
+}
+
+/// Steps of a load, for its progress.
+pub(super) struct Loader<'a, 'p> {
+    pub(super) gguf: &'a Gguf,
+    pub(super) kernels: &'a Kernels,
+    pub(super) form: Form,
+    pub(super) cancel: Cancel,
+    pub(super) options: &'a mut LoadOptions<'p>,
+    pub(super) pool: &'a rayon::ThreadPool,
+    pub(super) done: usize,
+}
+
+impl Loader<'_, '_> {
+    /// Reads and packs everything.
+    pub(super) fn weights(&mut self, config: &Config) -> Result<Weights> {
+        let (width, vocab) = (config.n_embd, config.n_vocab);
+        let embedding = self.rows("token_embd.weight", vocab, width)?;
+        let output = match self.gguf.tensor("output.weight") {
+            Some(_) => Some(self.rows("output.weight", vocab, width)?),
+            None => None,
+        };
+        let output_norm = self.vector("output_norm.weight", width)?;
+        let rope_factors = match self.gguf.tensor("rope_freqs.weight") {
+            Some(_) => Some(self.vector("rope_freqs.weight", config.rope_dim / 2)?),
+            None => None,
+        };
+        let mut layers = Vec::with_capacity(config.n_layer);
+        for i in 0..config.n_layer {
+            layers.push(self.layer(config, i)?);
+        }
+        Ok(Weights { embedding, output, output_norm, rope_factors, layers })
+    }
+
+    fn layer(&mut self, config: &Config, i: usize) -> Result<Layer> {
+        let (width, ff) = (config.n_embd, config.n_ff);
+        let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
+        let name = |part: &str| format!("blk.{i}.{part}.weight");
+        let mut sub = |part: &str, len| {
+            if config.sub_norms { self.vector(&name(part), len).map(Some) } else { Ok(None) }
+        };
+        let (attn_sub_norm, ffn_sub_norm) =
+            (sub("attn_sub_norm", heads)?, sub("ffn_sub_norm", ff)?);
+        Ok(Layer {
+            attn_norm: self.vector(&name("attn_norm"), width)?,
+            q: self.ternary(&name("attn_q"), heads, width)?,
+            k: self.ternary(&name("attn_k"), kv, width)?,
+            v: self.ternary(&name("attn_v"), kv, width)?,
+            attn_sub_norm,
+            o: self.ternary(&name("attn_output"), width, heads)?,
+            ffn_norm: self.vector(&name("ffn_norm"), width)?,
+            gate: self.ternary(&name("ffn_gate"), ff, width)?,
+            up: self.ternary(&name("ffn_up"), ff, width)?,
+            ffn_sub_norm,
+            down: self.ternary(&name("ffn_down"), width, ff)?,
+        })
+    }
+
+    /// One tensor done: asks whether to go on.
+    fn step(&mut self) -> Result<()> {
+        self.done += 1;
+        self.cancel.check()?;
+        let fraction = self.done as f32 / self.gguf.tensors.len().max(1) as f32;
+        let go_on =
+            self.options.progress.as_mut().is_none_or(|progress| progress(fraction.min(0.99)));
+        if go_on { Ok(()) } else { Err(Error::Cancelled) }
+    }
+
+    fn find(&self, name: &str, rows: usize, columns: usize) -> Result<TensorInfo> {
+        let tensor = self.gguf.tensor(name).ok_or_else(|| {
+            Error::bad_model(
+                name,
+                format!("the tensor is missing; {rows} x {columns} values are wanted"),
+            )
+        })?;
+        let (found_columns, found_rows) = (tensor.shape.columns(), tensor.shape.rows());
+        if (found_columns, found_rows) != (columns as u64, rows as u64)
+            || tensor.shape.elements() != found_columns * found_rows
+        {
+            let rule = format!("shape {:?}, [{columns}, {rows}] is wanted", tensor.shape.dims());
+            return Err(Error::bad_model(name, rule));
+        }
+        Ok(tensor.clone())
+    }
+
+    /// A vector of finite numbers.
+    fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>> {
+        let tensor = self.find(name, 1, len)?;
+        let Some(kind) = row_type(tensor.dtype).filter(|kind| kind.row_bytes(1).is_some()) else {
+            return Err(Error::unsupported_model(
+                format!("tensor {name} has type {}", tensor.dtype.name()),
+                "vectors of type F32, F16 and BF16 load",
+            ));
+        };
+        let mut out = try_zeroed(len, "a norm")?;
+        Kernels::decode_row(&self.gguf.tensor_bytes(&tensor)?, kind, &mut out);
+        if let Some(i) = out.iter().position(|x| !x.is_finite()) {
+            return Err(Error::bad_model(
+                name,
+                format!("value {i} is {}, a number is wanted", out[i]),
+            ));
+        }
+        self.step()?;
+        Ok(out)
+    }
+
+    fn rows(&mut self, name: &str, rows: usize, k: usize) -> Result<RowMatrix> {
+        let tensor = self.find(name, rows, k)?;
+        let kind = row_type(tensor.dtype);
+        let Some((kind, row_bytes)) = kind.and_then(|kind| Some((kind, kind.row_bytes(k)?))) else {
+            return Err(Error::unsupported_model(
+                format!("tensor {name} has type {}", tensor.dtype.name()),
+                "embeddings and heads of type F32, F16, BF16, Q8_0 and Q6_K load: quantise it to one of these",
+            ));
+        };
+        let bytes = Bytes::from_source(self.gguf.source(), tensor.range())?;
+        if self.options.mlock {
+            let _ = self.gguf.source().mlock(tensor.range());
+        }
+        self.step()?;
+        Ok(RowMatrix { kind, rows, k, row_bytes, bytes })
+    }
+
+    fn ternary(&mut self, name: &str, rows: usize, k: usize) -> Result<PackedMatrix> {
+        let tensor = self.find(name, rows, k)?;
+        let kind = match tensor.dtype {
+            DType::I2_S => TernaryType::I2S,
+            DType::TQ1_0 => TernaryType::Tq1_0,
+            DType::TQ2_0 => TernaryType::Tq2_0,
+            other => {
+                return Err(Error::unsupported_model(
+                    format!("tensor {name} has type {}", other.name()),
+                    "layer matrices must be ternary: convert them to I2_S, TQ1_0 or TQ2_0",
+                ));
+            }
+        };
+        let bytes = self.gguf.tensor_bytes(&tensor)?;
+        let tensor_scale = match kind {
+            TernaryType::I2S => Some(i2_s_scale(name, &bytes, rows * k / 4)?),
+            _ => None,
+        };
+        let factor = self.separate_scale(name)?;
+        let (form, cancel) = (self.form, &self.cancel);
+        let mut matrix = self.pool.install(|| {
+            PackedMatrix::pack(name, kind, &bytes, (rows, k), tensor_scale, form, cancel)
+        })?;
+        if let Some(factor) = factor {
+            matrix.scale_by(factor);
+        }
+        debug_assert!(self.kernels.forms().contains(&matrix.form()));
+        self.step()?;
+        Ok(matrix)
+    }
+
+    /// `blk.i.x.scale`, which older conversions keep apart from trits of plus and minus one.
+    fn separate_scale(&mut self, weight: &str) -> Result<Option<f32>> {
+        let name = format!("{}.scale", weight.trim_end_matches(".weight"));
+        if self.gguf.tensor(&name).is_none() {
+            Ok(None)
+        } else {
+            Ok(Some(self.vector(&name, 1)?[0]))
+        }
+    }
+}
+
+/// The scale behind the codes of an I2_S tensor.
+fn i2_s_scale(name: &str, bytes: &[u8], at: usize) -> Result<f32> {
+    let scale = bytes
+        .get(at..at + 4)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map_or(f32::NAN, f32::from_le_bytes);
+    if scale.is_finite() && scale > 0.0 {
+        Ok(scale)
+    } else {
+        Err(Error::bad_model(name, format!("scale {scale}: a positive number is wanted")))
+    }
+}
+
+/// The kernels' name of a full-precision kind.
+pub(super) fn row_type(dtype: DType) -> Option<RowType> {
+    Some(match dtype {
+        DType::F32 => RowType::F32,
+        DType::F16 => RowType::F16,
+        DType::BF16 => RowType::Bf16,
+        DType::Q8_0 => RowType::Q8_0,
+        DType::Q6_K => RowType::Q6K,
+        _ => return None,
+    })
+}
