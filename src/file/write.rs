@@ -251,3 +251,91 @@ fn padded(bytes: u64) -> Option<u64> {
 fn misuse(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{Gguf, Source};
+    use std::sync::Arc;
+
+    fn parse(bytes: Vec<u8>) -> Gguf {
+        Gguf::parse(Arc::new(Source::from_memory(bytes))).unwrap()
+    }
+
+    #[test]
+    fn a_copied_file_says_the_same() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/data/oracle/tiny-b158-i2s.gguf");
+        let bytes = std::fs::read(path).unwrap();
+        let first = parse(bytes.clone());
+        let mut writer = Writer::new();
+        for (key, value) in first.metadata.iter() {
+            writer.set(key, value);
+        }
+        for tensor in &first.tensors {
+            writer.tensor(&tensor.name, tensor.dtype, tensor.shape.dims()).unwrap();
+        }
+        let (header, total) = writer.lengths();
+        assert_eq!((header, total), (first.data_start, bytes.len() as u64));
+        let mut body = writer.begin(Vec::new()).unwrap();
+        for tensor in &first.tensors {
+            let data = first.tensor_bytes(tensor).unwrap();
+            let body = body.tensor(&tensor.name).unwrap();
+            // In pieces of an odd size.
+            data.chunks(10_007).for_each(|piece| body.write_all(piece).unwrap());
+        }
+        // Written by another program in the same order, so the bytes are equal.
+        assert!(body.finish().unwrap() == bytes, "the copy differs");
+    }
+
+    #[test]
+    fn every_kind_of_value_comes_back() {
+        let mut writer = Writer::new();
+        let values = [
+            Value::U8(200),
+            Value::I8(-3),
+            Value::U16(60_000),
+            Value::I16(-300),
+            Value::U32(70_000),
+            Value::I32(-70_000),
+            Value::F32(1e-5),
+            Value::Bool(true),
+            Value::String("träge".as_bytes()),
+            Value::U64(1 << 60),
+            Value::I64(-1 << 60),
+            Value::F64(0.1),
+        ];
+        for value in values {
+            writer.set(&format!("k.{}", value.kind()), value);
+        }
+        writer.set_strings("s", ["a", "", "bc"].iter());
+        writer.set_i32s("i", [1, -1].into_iter()).set_f32s("f", [0.5].into_iter());
+        let gguf = parse(writer.begin(Vec::new()).unwrap().finish().unwrap());
+        for value in values {
+            assert_eq!(gguf.metadata.get(&format!("k.{}", value.kind())), Some(value));
+        }
+        let array = |key| gguf.metadata.array(key).unwrap();
+        assert_eq!(array("s").strings().unwrap().collect::<Vec<_>>(), [&b"a"[..], b"", b"bc"]);
+        assert_eq!(array("i").integers().unwrap().collect::<Vec<_>>(), [1, -1]);
+        assert_eq!(array("f").floats().unwrap().collect::<Vec<_>>(), [0.5]);
+    }
+
+    #[test]
+    fn misuse_is_an_error() {
+        let begin = || {
+            let mut writer = Writer::new();
+            writer.tensor("a", DType::F32, &[3]).unwrap().tensor("b", DType::F32, &[1]).unwrap();
+            writer.begin(Vec::new()).unwrap()
+        };
+        assert!(begin().finish().is_err(), "no data");
+        assert!(begin().tensor("b").is_err(), "out of order");
+        assert!(begin().write_all(&[0]).is_err(), "before any tensor");
+        let mut body = begin();
+        assert!(body.tensor("a").unwrap().write_all(&[0; 13]).is_err(), "a byte too many");
+        let mut body = begin();
+        body.tensor("a").unwrap().write_all(&[0; 11]).unwrap();
+        assert!(body.tensor("b").is_err(), "a byte missing");
+        assert!(Writer::new().tensor("q", DType::I2_S, &[127]).is_err(), "not whole blocks");
+        assert!(Writer::new().tensor("q", DType::F32, &[]).is_err(), "no shape");
+    }
+}

@@ -179,7 +179,7 @@ pub(crate) fn foreign_type(id: u32) -> (&'static str, &'static str) {
         37 => ("I8_S, which belongs in no file", TERNARY),
         38 => ("TL1", "convert to I2_S"),
         39 => ("TL2 in BitNet forks, MXFP4 upstream", "convert to I2_S"),
-        40 => ("NVFP4", TERNARY),
+        40 => ("NVFP4", "use a ternary model"),
         41 => ("Q1_0, binary weights", "use a ternary model"),
         42 => ("TL2 in BitNet forks, Q2_0 upstream", "convert to I2_S"),
         134 => ("IQ1_BN of ik_llama.cpp", "take the I2_S file the model was published as"),
