@@ -29,9 +29,13 @@
 //! value `i` of token `t` lies at `(i / unit) * w * unit + t * unit + i % unit`.
 #![allow(unsafe_code)] // the calls through the table, and memory access in the tables
 
-use crate::ops::{attention, norm::RowScale, rope::Pairs};
+use crate::ops::attention;
 
-pub use crate::ops::attention::{BLOCK, KvBlock, Online, SPAN};
+pub use crate::ops::{
+    attention::{BLOCK, KvBlock, Online, SPAN},
+    norm::RowScale,
+    rope::Pairs,
+};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

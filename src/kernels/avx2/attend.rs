@@ -113,11 +113,14 @@ fn product<E, const Q: usize, const N: usize>(
     let a = a.map(|a| &a[..len]);
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 8 * N].as_chunks().0;
-        let row: [__m256; N] = std::array::from_fn(|n| load(&row[n]));
+        let mut b = [_mm256_setzero_ps(); N];
+        for (b, row) in b.iter_mut().zip(row) {
+            *b = load(row);
+        }
         for (acc, a) in acc.iter_mut().zip(a) {
             let a = _mm256_set1_ps(a[p]);
-            for (acc, row) in acc.iter_mut().zip(row) {
-                *acc = _mm256_fmadd_ps(a, row, *acc);
+            for (acc, b) in acc.iter_mut().zip(b) {
+                *acc = _mm256_fmadd_ps(a, b, *acc);
             }
         }
     }
@@ -160,7 +163,7 @@ fn softmax(scores: &mut [f32; BLOCK], len: usize, max: &mut f32, sum: &mut f32) 
 
 /// The greatest of eight values; NaN stands in all of them or in none.
 #[target_feature(enable = "avx2")]
-fn reduce_max(x: __m256) -> f32 {
+pub(super) fn reduce_max(x: __m256) -> f32 {
     let x = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
     let x = _mm_max_ps(x, _mm_movehl_ps(x, x));
     _mm_cvtss_f32(_mm_max_ss(x, _mm_movehdup_ps(x)))
@@ -219,10 +222,13 @@ fn weigh_columns<E, const Q: usize, const N: usize>(
     load: impl Fn(&[E; 8]) -> __m256,
 ) {
     let common = v.weights.iter().map(|w| w.len()).min().expect("at least one query");
-    let sums: [[__m256; N]; Q] = std::array::from_fn(|q| {
+    let mut sums = [[_mm256_setzero_ps(); N]; Q];
+    for q in 0..Q {
         let acc = acc[v.live[q] * v.dim + at..][..8 * N].as_chunks().0;
-        std::array::from_fn(|n| _mm256_mul_ps(load_ps(&acc[n]), _mm256_set1_ps(v.alpha[q])))
-    });
+        for (sum, acc) in sums[q].iter_mut().zip(acc) {
+            *sum = _mm256_mul_ps(load_ps(acc), _mm256_set1_ps(v.alpha[q]));
+        }
+    }
     let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, sums, &load);
     for q in 0..Q {
         let weights = [&v.weights[q][common..]];

@@ -71,7 +71,7 @@ fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
         for (step, acts) in steps.iter().zip(acts) {
             prefetch(step, AHEAD);
             let acts = acts.as_chunks::<4>().0;
-            let acts: [__m256i; 4] = std::array::from_fn(|f| splat(acts[f]));
+            let acts = [splat(acts[0]), splat(acts[1]), splat(acts[2]), splat(acts[3])];
             for (half, [low, top]) in step.iter().zip(&mut acc) {
                 let x = load32(half);
                 let hi = _mm256_srli_epi16::<4>(x);
@@ -132,6 +132,10 @@ fn several<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out:
 #[target_feature(enable = "avx2")]
 fn unpack(x: __m256i) -> [__m256i; 4] {
     let mask = _mm256_set1_epi8(3);
-    [x, _mm256_srli_epi16::<2>(x), _mm256_srli_epi16::<4>(x), _mm256_srli_epi16::<6>(x)]
-        .map(|x| _mm256_and_si256(x, mask))
+    [
+        _mm256_and_si256(x, mask),
+        _mm256_and_si256(_mm256_srli_epi16::<2>(x), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<6>(x), mask),
+    ]
 }

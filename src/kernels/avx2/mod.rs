@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 
 pub(super) mod attend;
 mod dots;
+pub(super) mod float;
 pub(super) mod rows;
 
 /// One tile: a stream of 64 bytes a step, 16 rows of sums in registers.
@@ -21,10 +22,10 @@ pub(super) static KERNELS: Kernels = Kernels {
     layout: ActsLayout { block: 4, unit: 4 },
     dots: dots::dots,
     rms_norm,
-    quantize,
+    quantize: float::quantize,
     rescale,
     relu2_mul,
-    silu_mul,
+    silu_mul: float::silu_mul,
     add,
     rotate,
     attend: attend::attend,

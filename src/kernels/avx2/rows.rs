@@ -151,23 +151,26 @@ fn tail<const B: usize>(
 #[target_feature(enable = "avx2")]
 fn f32s(bytes: &[u8; 128]) -> Unit {
     let (parts, _) = bytes.as_chunks();
-    std::array::from_fn(|n| _mm256_castsi256_ps(load32(&parts[n])))
+    let part = |n: usize| _mm256_castsi256_ps(load32(&parts[n]));
+    [part(0), part(1), part(2), part(3)]
 }
 
 /// 32 halves.
 #[target_feature(enable = "avx2,f16c")]
 fn halves(bytes: &[u8; 64]) -> Unit {
     let (parts, _) = bytes.as_chunks();
-    std::array::from_fn(|n| _mm256_cvtph_ps(load16(&parts[n])))
+    let part = |n: usize| _mm256_cvtph_ps(load16(&parts[n]));
+    [part(0), part(1), part(2), part(3)]
 }
 
 /// 32 upper halves of floats.
 #[target_feature(enable = "avx2")]
 fn brains(bytes: &[u8; 64]) -> Unit {
     let (parts, _) = bytes.as_chunks();
-    std::array::from_fn(|n| {
+    let part = |n: usize| {
         _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(load16(&parts[n]))))
-    })
+    };
+    [part(0), part(1), part(2), part(3)]
 }
 
 /// 32 codes under one scale, `d * q`.
@@ -175,7 +178,11 @@ fn brains(bytes: &[u8; 64]) -> Unit {
 fn q8_0(block: &[u8; 34]) -> Unit {
     let d = _mm256_set1_ps(half(block[0], block[1]));
     let [_, _, codes @ ..] = block;
-    floats(load32(codes)).map(|q| _mm256_mul_ps(d, q))
+    let mut values = floats(load32(codes));
+    for value in &mut values {
+        *value = _mm256_mul_ps(d, *value);
+    }
+    values
 }
 
 /// Unit `g` of a block of 256: `(d * scale) * (code - 32)`, laid out as `scalar::decode_row` says.
@@ -193,16 +200,24 @@ fn q6_k(block: &[u8; 210], g: usize) -> Unit {
     let d = half(block[208], block[209]);
     let scale = |n: usize| _mm256_set1_ps(d * f32::from(block[192 + 2 * g + n] as i8));
     let scales = [scale(0), scale(1)];
-    let codes = floats(codes);
-    std::array::from_fn(|n| _mm256_mul_ps(scales[n / 2], codes[n]))
+    let mut values = floats(codes);
+    for (n, value) in values.iter_mut().enumerate() {
+        *value = _mm256_mul_ps(scales[n / 2], *value);
+    }
+    values
 }
 
 /// 32 codes as f32.
 #[target_feature(enable = "avx2")]
 fn floats(codes: __m256i) -> Unit {
     let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
-    [low, _mm_unpackhi_epi64(low, low), high, _mm_unpackhi_epi64(high, high)]
-        .map(|q| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)))
+    let wide = |q| _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
+    [
+        wide(low),
+        wide(_mm_unpackhi_epi64(low, low)),
+        wide(high),
+        wide(_mm_unpackhi_epi64(high, high)),
+    ]
 }
 
 /// One half as f32.

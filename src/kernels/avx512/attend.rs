@@ -108,11 +108,14 @@ fn product<E, const Q: usize, const N: usize>(
     let a = a.map(|a| &a[..len]);
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 16 * N].as_chunks().0;
-        let row: [__m512; N] = std::array::from_fn(|n| load(&row[n]));
+        let mut b = [_mm512_setzero_ps(); N];
+        for (b, row) in b.iter_mut().zip(row) {
+            *b = load(row);
+        }
         for (acc, a) in acc.iter_mut().zip(a) {
             let a = _mm512_set1_ps(a[p]);
-            for (acc, row) in acc.iter_mut().zip(row) {
-                *acc = _mm512_fmadd_ps(a, row, *acc);
+            for (acc, b) in acc.iter_mut().zip(b) {
+                *acc = _mm512_fmadd_ps(a, b, *acc);
             }
         }
     }
@@ -199,10 +202,13 @@ fn weigh_columns<E, const Q: usize, const N: usize>(
     load: impl Fn(&[E; 16]) -> __m512,
 ) {
     let common = v.weights.iter().map(|w| w.len()).min().expect("at least one query");
-    let sums: [[__m512; N]; Q] = std::array::from_fn(|q| {
+    let mut sums = [[_mm512_setzero_ps(); N]; Q];
+    for q in 0..Q {
         let acc = acc[v.live[q] * v.dim + at..][..16 * N].as_chunks().0;
-        std::array::from_fn(|n| _mm512_mul_ps(load_ps(&acc[n]), _mm512_set1_ps(v.alpha[q])))
-    });
+        for (sum, acc) in sums[q].iter_mut().zip(acc) {
+            *sum = _mm512_mul_ps(load_ps(acc), _mm512_set1_ps(v.alpha[q]));
+        }
+    }
     let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, sums, &load);
     for q in 0..Q {
         let weights = [&v.weights[q][common..]];

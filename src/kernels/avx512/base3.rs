@@ -87,6 +87,12 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
     }
 }
 
+/// [`FIELDS`] in registers.
+#[target_feature(enable = "avx512f")]
+fn tables() -> [__m512i; 4] {
+    [load64(&FIELDS[0]), load64(&FIELDS[1]), load64(&FIELDS[2]), load64(&FIELDS[3])]
+}
+
 /// The two-bit fields of 64 bytes, and the fifth code in the top two bits of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
@@ -100,8 +106,8 @@ fn decode(bytes: __m512i, tables: &[__m512i; 4]) -> (__m512i, __m512i) {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
 fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
-    let tables = FIELDS.each_ref().map(|table| load64(table));
-    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+    let tables = tables();
+    let masks = two_bits::masks();
     let mut acc = [[_mm512_setzero_si512(); 5]; TILES];
     for (step, acts) in steps.iter().zip(codes.as_chunks::<20>().0) {
         let acts = acts.as_chunks::<4>().0;
@@ -127,7 +133,7 @@ fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
 /// Decodes some steps to where the products of several tokens read them.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
 fn decode_stretch(steps: &[Step], decoded: &mut [[Decoded; TILES]; STRETCH]) {
-    let tables = FIELDS.each_ref().map(|table| load64(table));
+    let tables = tables();
     let mask = _mm512_set1_epi8(3);
     for (step, decoded) in steps.iter().zip(decoded) {
         for (tile, decoded) in step.iter().zip(decoded) {
@@ -150,11 +156,16 @@ fn store64(bytes: &mut [u8; 64], x: __m512i) {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn several<const W: usize>(steps: &[[Decoded; TILES]], codes: &[i8], out: &mut [Sums]) {
     let Some(out) = out.first_chunk_mut::<W>() else { return };
-    let mut acc = out.each_ref().map(|sums| sums.each_ref().map(|sums| load_i32(sums)));
+    let mut acc = [[_mm512_setzero_si512(); TILES]; W];
+    for (acc, out) in acc.iter_mut().zip(&mut *out) {
+        for (acc, out) in acc.iter_mut().zip(out) {
+            *acc = load_i32(out);
+        }
+    }
     // Values of W tokens lie in words of four, field after field: [field][token].
     let fields = codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<5>().0;
     for (step, fields) in steps.iter().zip(fields) {
-        let x = step.each_ref().map(|tile| load64(&tile.0));
+        let x = [load64(&step[0].0), load64(&step[1].0)];
         two_bits::multiply::<W, 0>(&mut acc, &x, &fields[0]);
         two_bits::multiply::<W, 2>(&mut acc, &x, &fields[1]);
         two_bits::multiply::<W, 4>(&mut acc, &x, &fields[2]);

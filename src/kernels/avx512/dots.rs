@@ -52,9 +52,20 @@ pub(super) fn dots(panel: &[u8], _: Form, _: usize, acts: Acts<'_>, out: &mut [i
     }
 }
 
+/// The fields of a byte, in place.
+#[target_feature(enable = "avx512f")]
+pub(super) fn masks() -> [__m512i; 4] {
+    [
+        _mm512_set1_epi8(0x03),
+        _mm512_set1_epi8(0x0c),
+        _mm512_set1_epi8(0x30),
+        _mm512_set1_epi8(0xc0u8 as i8),
+    ]
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
-    let masks = [0x03, 0x0c, 0x30, 0xc0u8].map(|mask| _mm512_set1_epi8(mask as i8));
+    let masks = masks();
     let mut acc = [[_mm512_setzero_si512(); 4]; TILES];
     for (step, acts) in steps.iter().zip(codes.as_chunks::<16>().0) {
         let acts = acts.as_chunks::<4>().0;
@@ -81,7 +92,7 @@ fn several<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out:
     // Values of W tokens lie in words of four, field after field: [field][token].
     let fields = codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<4>().0;
     for (step, fields) in steps.iter().zip(fields) {
-        let x = step.each_ref().map(|tile| load64(tile));
+        let x = [load64(&step[0]), load64(&step[1])];
         prefetch(step, AHEAD);
         prefetch(step, AHEAD + 64);
         multiply::<W, 0>(&mut acc, &x, &fields[0]);
@@ -106,7 +117,10 @@ pub(super) fn multiply<const W: usize, const SHIFT: u32>(
 ) {
     // Bits that a 16-bit shift brings in from the neighbour fall to the mask.
     let mask = _mm512_set1_epi8(3);
-    let c = x.map(|x| _mm512_and_si512(_mm512_srli_epi16::<SHIFT>(x), mask));
+    let mut c = *x;
+    for c in &mut c {
+        *c = _mm512_and_si512(_mm512_srli_epi16::<SHIFT>(*c), mask);
+    }
     for (acc, acts) in acc.iter_mut().zip(acts) {
         let acts = splat(*acts);
         for (acc, c) in acc.iter_mut().zip(c) {

@@ -11,6 +11,7 @@ use std::arch::x86_64::*;
 mod attend;
 mod base3;
 mod dots;
+mod float;
 mod rows;
 
 /// Two bits, two tiles: a stream of 128 bytes a step, 32 rows of sums in registers.
@@ -29,10 +30,10 @@ macro_rules! table {
             layout: LAYOUT,
             dots: $dots,
             rms_norm,
-            quantize,
+            quantize: float::quantize,
             rescale,
             relu2_mul,
-            silu_mul,
+            silu_mul: float::silu_mul,
             add,
             rotate,
             attend: attend::attend,

@@ -5,7 +5,7 @@
 //! memory, and lines are asked for one stretch ahead, in order: to the memory it
 //! is one stream.
 
-use super::{fold, load_ps, prefetch};
+use super::{fold, load_ps, load64, prefetch};
 use crate::kernels::RowType;
 use std::arch::x86_64::*;
 
@@ -83,12 +83,15 @@ fn some<const B: usize, const R: usize, const I: usize>(
             prefetch(stretch.as_ptr(), stretch.len() + b * R * B + 64 * line);
         }
         for unit in 0..units {
-            let row: [Unit; R] = std::array::from_fn(|r| load(&row[r][b], unit));
+            let mut values = [[_mm512_setzero_ps(); 2]; R];
+            for r in 0..R {
+                values[r] = load(&row[r][b], unit);
+            }
             for i in 0..I {
                 let [low, high] = halves_of(&input[i][b * units + unit]);
                 for r in 0..R {
-                    acc[r][i] = _mm512_fmadd_ps(low, row[r][0], acc[r][i]);
-                    acc[r][i] = _mm512_fmadd_ps(high, row[r][1], acc[r][i]);
+                    acc[r][i] = _mm512_fmadd_ps(low, values[r][0], acc[r][i]);
+                    acc[r][i] = _mm512_fmadd_ps(high, values[r][1], acc[r][i]);
                 }
             }
         }
@@ -146,22 +149,22 @@ fn halves_of(values: &[f32; UNIT]) -> Unit {
 #[target_feature(enable = "avx512f")]
 fn f32s(bytes: &[u8; 128]) -> Unit {
     let (halves, _) = bytes.as_chunks();
-    [super::load64(&halves[0]), super::load64(&halves[1])].map(|x| _mm512_castsi512_ps(x))
+    [_mm512_castsi512_ps(load64(&halves[0])), _mm512_castsi512_ps(load64(&halves[1]))]
 }
 
 /// 32 halves.
 #[target_feature(enable = "avx512f")]
 fn halves(bytes: &[u8; 64]) -> Unit {
     let (halves, _) = bytes.as_chunks();
-    [load32(&halves[0]), load32(&halves[1])].map(|x| _mm512_cvtph_ps(x))
+    [_mm512_cvtph_ps(load32(&halves[0])), _mm512_cvtph_ps(load32(&halves[1]))]
 }
 
 /// 32 upper halves of floats.
 #[target_feature(enable = "avx512f")]
 fn brains(bytes: &[u8; 64]) -> Unit {
     let (halves, _) = bytes.as_chunks();
-    [load32(&halves[0]), load32(&halves[1])]
-        .map(|x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x))))
+    let wide = |x| _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x));
+    [_mm512_castsi512_ps(wide(load32(&halves[0]))), _mm512_castsi512_ps(wide(load32(&halves[1])))]
 }
 
 /// 32 codes under one scale, `d * q`.
@@ -169,9 +172,8 @@ fn brains(bytes: &[u8; 64]) -> Unit {
 fn q8_0(block: &[u8; 34]) -> Unit {
     let d = _mm512_set1_ps(half(block[0], block[1]));
     let [_, _, codes @ ..] = block;
-    let codes = load32(codes);
-    [_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes)]
-        .map(|q| _mm512_mul_ps(d, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q))))
+    let [low, high] = floats(load32(codes));
+    [_mm512_mul_ps(d, low), _mm512_mul_ps(d, high)]
 }
 
 /// Unit `g` of a block of 256: `(d * scale) * (code - 32)`, laid out as `scalar::decode_row` says.
@@ -188,12 +190,18 @@ fn q6_k(block: &[u8; 210], g: usize) -> Unit {
     let codes = _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
     let d = half(block[208], block[209]);
     let scale = |n: usize| d * f32::from(block[192 + 2 * g + n] as i8);
-    let [first, second] = [_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes)]
-        .map(|q| _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(q)));
+    let [first, second] = floats(codes);
     [
         _mm512_mul_ps(_mm512_set1_ps(scale(0)), first),
         _mm512_mul_ps(_mm512_set1_ps(scale(1)), second),
     ]
+}
+
+/// 32 codes as f32.
+#[target_feature(enable = "avx512f")]
+fn floats(codes: __m256i) -> Unit {
+    let (low, high) = (_mm256_castsi256_si128(codes), _mm256_extracti128_si256::<1>(codes));
+    [_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(low)), _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(high))]
 }
 
 /// One half as f32.
