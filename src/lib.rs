@@ -6,6 +6,7 @@ pub mod context;
 pub mod control;
 pub mod error;
 pub mod file;
+mod hash;
 pub mod kernels;
 pub mod model;
 mod ops;

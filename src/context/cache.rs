@@ -11,11 +11,11 @@
 
 use crate::{
     error::{Error, Result},
+    file::Source,
     kernels::{BLOCK, KvBlock},
     ops::norm::RowScale,
 };
 use half::{f16, slice::HalfFloatSliceExt};
-use memmap2::Mmap;
 use std::sync::Arc;
 
 /// How keys and values are stored.
@@ -73,9 +73,8 @@ enum Memory {
     /// Words, for their alignment.
     Owned(Vec<u64>),
     Mapped {
-        map: Arc<Mmap>,
-        offset: usize,
-        len: usize,
+        source: Arc<Source>,
+        range: std::ops::Range<u64>,
     },
 }
 
@@ -97,13 +96,13 @@ impl Page {
     }
 
     /// A page within a mapped file; `offset` is a multiple of 8.
-    pub(crate) fn mapped(map: &Arc<Mmap>, offset: usize, geometry: Geometry) -> Result<Self> {
-        let len = geometry.page_bytes().next_multiple_of(8);
-        match map.get(offset..offset.saturating_add(len)) {
-            Some(_) if offset.is_multiple_of(8) => {
-                Ok(Self(Memory::Mapped { map: Arc::clone(map), offset, len }))
+    pub(crate) fn mapped(source: &Arc<Source>, offset: usize, geometry: Geometry) -> Result<Self> {
+        let range = offset as u64..offset as u64 + geometry.page_bytes() as u64;
+        match source.slice(range.clone()) {
+            Some(bytes) if bytes.as_ptr().addr().is_multiple_of(8) => {
+                Ok(Self(Memory::Mapped { source: Arc::clone(source), range }))
             }
-            _ => Err(Error::StateMismatch("the file ends inside a page".into())),
+            _ => Err(Error::StateMismatch("the file has no page at its place".into())),
         }
     }
 
@@ -116,7 +115,9 @@ impl Page {
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
             Memory::Owned(words) => bytemuck::cast_slice(words),
-            Memory::Mapped { map, offset, len } => &map[*offset..*offset + *len],
+            Memory::Mapped { source, range } => {
+                source.slice(range.clone()).expect("checked when it was mapped")
+            }
         }
     }
 
@@ -203,8 +204,6 @@ pub(crate) struct Sequence {
     pub computed: usize,
     /// Normalised final states, `[tokens][n_embd]`, where the context keeps them for embeddings.
     pub states: Vec<f32>,
-    /// Whether positions were shifted: outside the determinism contract.
-    pub shifted: bool,
 }
 
 impl Sequence {

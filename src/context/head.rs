@@ -81,6 +81,9 @@ impl Context {
         i: usize,
         poll: &mut Poll<'_>,
     ) -> Result<Option<Status>> {
+        if let Some(sequence) = self.restored {
+            self.refresh(sequence)?;
+        }
         self.state(i)?;
         let model = self.model.clone();
         let weights = model.weights()?;

@@ -10,11 +10,15 @@ mod cache;
 mod eval;
 mod forward;
 mod head;
+mod score;
 mod scratch;
 mod sequences;
+mod shift;
+mod state;
 
 pub use cache::KvType;
 pub use eval::{EvalOptions, Evaluated, Item, Status, Want};
+pub use score::Choice;
 pub use sequences::Trim;
 
 use crate::{
@@ -116,6 +120,8 @@ pub struct Context {
     /// Normalised final states of the rows asked for in the last eval, `[rows][n_embd]`.
     states: Vec<f32>,
     evaluated: bool,
+    /// A sequence that was loaded since the last eval: its last row can be computed again.
+    restored: Option<usize>,
     head: head::Head,
     perf: Perf,
     first_eval: Option<std::time::Instant>,
@@ -170,6 +176,7 @@ impl Context {
             pending: None,
             states: Vec::new(),
             evaluated: false,
+            restored: None,
             head: head::Head::default(),
             perf: Perf::default(),
             first_eval: None,

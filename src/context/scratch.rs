@@ -16,7 +16,6 @@ pub(super) const GROUP_ROWS: usize = 8;
 /// The buffers of a context, for up to `capacity` tokens a pass.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    pub capacity: usize,
     /// Rows of a panel.
     pub panel: usize,
     /// The residual stream, `[tokens][n_embd]`.
@@ -105,7 +104,6 @@ impl Scratch {
         };
         debug_assert!(kernels.layout().block >= 1);
         Ok(Self {
-            capacity,
             panel,
             stream: try_zeroed(capacity * config.n_embd, what)?,
             acts: ActsBuffer::new(capacity, widest)?,

@@ -102,6 +102,7 @@ impl Context {
         self.scratch = None;
         self.states = Vec::new();
         self.evaluated = false;
+        self.restored = None;
         self.head.release();
         for sequence in &mut self.sequences {
             match level {

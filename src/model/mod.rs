@@ -56,6 +56,7 @@ struct Inner {
     weights: Option<Weights>,
     tokenizer: OnceCell<Tokenizer>,
     pool: OnceCell<ThreadPool>,
+    fingerprint: OnceCell<u64>,
     load_us: u64,
 }
 
@@ -125,6 +126,7 @@ impl Model {
             weights,
             tokenizer: OnceCell::new(),
             pool: OnceCell::new(),
+            fingerprint: OnceCell::new(),
             load_us,
         };
         let model = Self(Arc::new(inner));
@@ -189,6 +191,26 @@ impl Model {
     /// [`Error::Io`] if threads do not start.
     pub fn default_pool(&self) -> Result<&ThreadPool> {
         self.0.pool.get_or_try_init(|| ThreadPool::new(&ThreadPoolOptions::default()))
+    }
+
+    /// A fingerprint of the file: its header, and the first page of each tensor. Computed when first asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if a reader fails.
+    pub fn fingerprint(&self) -> Result<u64> {
+        let gguf = &self.0.gguf;
+        let compute = || {
+            let source = gguf.source();
+            let first = gguf.tensors.iter().map(|tensor| tensor.offset).min().unwrap_or(0);
+            let mut hash = crate::hash::Fingerprint::new();
+            hash.add(&source.bytes(0..first.min(source.len()))?);
+            for tensor in &gguf.tensors {
+                hash.add(&source.bytes(tensor.offset..tensor.offset + tensor.bytes.min(4096))?);
+            }
+            Ok(hash.finish())
+        };
+        self.0.fingerprint.get_or_try_init(compute).copied()
     }
 
     /// Microseconds the load took.
