@@ -11,7 +11,12 @@
 //!   cancelled within milliseconds.
 
 mod bpe;
+mod chat;
 mod classes;
+mod date;
+mod jinja;
+mod json;
+mod meter;
 mod special;
 mod split;
 mod spm;
@@ -25,6 +30,7 @@ use crate::{
     error::{Error, Result},
     file::Metadata,
 };
+pub use chat::{Message, Template};
 pub use stops::Stops;
 pub use stream::Detok;
 
