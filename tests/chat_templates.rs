@@ -258,6 +258,39 @@ fn a_chat_has_one_bos_and_messages_cannot_write_control_tokens() {
     }
 }
 
+#[test]
+fn what_was_said_keeps_its_tokens() {
+    let (_, tokenizer) = seed();
+    let template = Template::new(
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '<|eot_id|>' }}{% endfor %}",
+    )
+    .expect("compiles");
+    let first = [Message { role: "user", content: "hello there" }];
+    let both = [first[0], Message { role: "user", content: "<|eot_id|>" }];
+    let (text, tokens) =
+        tokenizer.encode_chat_after(&template, &first, true, None, None).expect("encodes");
+    assert_eq!(text, "user: hello there<|eot_id|>");
+    assert_eq!(tokens, tokenizer.encode_chat(&template, &first, true, None).expect("encodes"));
+    // The same text in single bytes, as a model might have said it.
+    let mut spelled = vec![2045];
+    spelled.extend("user: hello there".bytes().map(|byte| {
+        tokenizer.encode(&char::from(byte).to_string(), false, false, None).expect("encodes")[0]
+    }));
+    spelled.push(2047);
+    assert_ne!(spelled, tokens);
+    let (text, longer) = tokenizer
+        .encode_chat_after(&template, &both, true, Some((&text, &spelled)), None)
+        .expect("encodes");
+    assert_eq!(text, "user: hello there<|eot_id|>user: <|eot_id|><|eot_id|>");
+    assert_eq!(longer[..spelled.len()], spelled);
+    assert_eq!(longer.iter().filter(|token| **token == 2047).count(), 2, "{longer:?}");
+    // Another text keeps nothing of it.
+    let other = tokenizer
+        .encode_chat_after(&template, &both, true, Some(("user: hi", &spelled)), None)
+        .expect("encodes");
+    assert_eq!(other.1, tokenizer.encode_chat(&template, &both, true, None).expect("encodes"));
+}
+
 /// Templates that would eat the stack, the memory or the day of an engine that counts only instructions.
 fn hostile() -> Vec<String> {
     let looped = |start: &str, step: &str| {

@@ -165,6 +165,28 @@ impl Tokenizer {
         add_generation_prompt: bool,
         cancel: Option<&Cancel>,
     ) -> Result<Vec<i32>> {
+        let prompt =
+            self.encode_chat_after(template, messages, add_generation_prompt, None, cancel);
+        prompt.map(|(_, tokens)| tokens)
+    }
+
+    /// The text of a conversation, as [`chat_text`](Tokenizer::chat_text) gives
+    /// it, and its tokens, as [`encode_chat`](Tokenizer::encode_chat) does.
+    ///
+    /// Where the text begins with the one of `said`, the tokens begin with its
+    /// tokens: a model may have said a text in other tokens than encoding gives.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode_chat`](Tokenizer::encode_chat).
+    pub fn encode_chat_after(
+        &self,
+        template: &Template,
+        messages: &[Message<'_>],
+        add_generation_prompt: bool,
+        said: Option<(&str, &[i32])>,
+        cancel: Option<&Cancel>,
+    ) -> Result<(String, Vec<i32>)> {
         let mark = unused_mark(&template.source, messages)?;
         let guarded: Vec<(String, String)> = messages
             .iter()
@@ -172,22 +194,26 @@ impl Tokenizer {
             .collect();
         let guarded: Vec<Message<'_>> =
             guarded.iter().map(|(role, content)| Message { role, content }).collect();
-        let marked = template.render(
-            &guarded,
-            add_generation_prompt,
-            self.name(self.bos()),
-            self.name(self.eos()),
-        )?;
+        let (bos, eos) = (self.name(self.bos()), self.name(self.eos()));
+        let marked = template.render(&guarded, add_generation_prompt, bos, eos)?;
         let mut text = String::with_capacity(marked.len());
         let mut barriers = Vec::new();
-        let marked = &marked[self.bos_bytes(&marked)..];
-        for (index, part) in marked.split(mark).enumerate() {
+        for (index, part) in marked[self.bos_bytes(&marked)..].split(mark).enumerate() {
             if index > 0 {
                 barriers.push(text.len());
             }
             text.push_str(part);
         }
-        self.encode_guarded(&text, &barriers, true, true, cancel)
+        let Some((said, mut tokens)) = said
+            .filter(|(said, _)| !said.is_empty() && text.starts_with(said))
+            .map(|(said, tokens)| (said.len(), tokens.to_vec()))
+        else {
+            let mut tokens = Vec::from_iter(self.bos().filter(|_| self.adds_bos()));
+            self.encode_from(&text, 0, &barriers, true, cancel, &mut tokens)?;
+            return Ok((text, tokens));
+        };
+        self.encode_from(&text, said, &barriers, true, cancel, &mut tokens)?;
+        Ok((text, tokens))
     }
 
     fn name(&self, token: Option<i32>) -> &str {

@@ -11,7 +11,7 @@
 //!   cancelled within milliseconds.
 
 mod bpe;
-mod chat;
+pub mod chat;
 mod classes;
 mod date;
 mod jinja;
@@ -130,47 +130,55 @@ impl Tokenizer {
         parse_special: bool,
         cancel: Option<&Cancel>,
     ) -> Result<Vec<i32>> {
-        self.encode_guarded(text, &[], add_special, parse_special, cancel)
+        let mut out = Vec::new();
+        if add_special {
+            out.extend(self.bos().filter(|_| self.add_bos));
+        }
+        self.encode_from(text, 0, &[], parse_special, cancel, &mut out)?;
+        if add_special {
+            out.extend(self.eos().filter(|_| self.add_eos));
+        }
+        Ok(out)
     }
 
-    /// As [`encode`](Tokenizer::encode); no special token spans one of `barriers`, which ascend.
-    fn encode_guarded(
+    /// Adds the tokens of a text from a place on, without BOS and EOS. No
+    /// special token spans one of `barriers`, which ascend.
+    fn encode_from(
         &self,
         text: &str,
+        from: usize,
         barriers: &[usize],
-        add_special: bool,
         parse_special: bool,
         cancel: Option<&Cancel>,
-    ) -> Result<Vec<i32>> {
+        out: &mut Vec<i32>,
+    ) -> Result<()> {
         if i32::try_from(text.len()).is_err() {
             return Err(Error::InvalidArgument(
                 format!("{} bytes of text, at most 2 GiB", text.len()).into(),
             ));
         }
-        let mut out = Vec::new();
-        let ends = |id: Option<u32>, add| id.filter(|_| add && add_special).map(|id| id as i32);
-        out.extend(ends(self.vocab.bos, self.add_bos));
-        let mut place = 0;
+        let mut place = from;
         while place < text.len() {
             cancel.map_or(Ok(()), Cancel::check)?;
             let found = self.specials.find(&self.vocab, text, place, parse_special, barriers);
             let end = found.as_ref().map_or(text.len(), |found| found.start);
             if place < end {
+                // What follows text that has its tokens already begins nothing.
+                let begins = place > from || from == 0;
                 let text = &text[place..end];
                 match &self.encoder {
-                    Encoder::ByteLevel(encoder) => encoder.encode(text, cancel, &mut out)?,
-                    Encoder::SentencePiece(encoder) => encoder.encode(text, cancel, &mut out)?,
+                    Encoder::ByteLevel(encoder) => encoder.encode(text, cancel, out)?,
+                    Encoder::SentencePiece(encoder) => encoder.encode(text, begins, cancel, out)?,
                 }
             }
             place = end;
             if let Some(found) = found {
-                bpe::grow(&mut out, 1)?;
+                bpe::grow(out, 1)?;
                 out.push(found.id as i32);
                 place = found.end;
             }
         }
-        out.extend(ends(self.vocab.eos, self.add_eos));
-        Ok(out)
+        Ok(())
     }
 
     /// The bytes of tokens; not always UTF-8, since a token may hold a part of a character.

@@ -79,11 +79,12 @@ impl SentencePiece {
         })
     }
 
-    /// Adds the tokens of a text without special tokens. It is at the start or follows a special token,
-    /// so it gets the prefix.
+    /// Adds the tokens of a text without special tokens. `begins`: at the start or after a special
+    /// token, where the prefix belongs.
     pub(super) fn encode(
         &self,
         text: &str,
+        begins: bool,
         cancel: Option<&Cancel>,
         out: &mut Vec<i32>,
     ) -> Result<()> {
@@ -93,7 +94,7 @@ impl SentencePiece {
         spaced
             .try_reserve(len)
             .map_err(|_| Error::OutOfMemory { what: "a text to encode", bytes: len as u64 })?;
-        if self.space_prefix {
+        if begins && self.space_prefix {
             spaced.push('▁');
         }
         spaced.extend(text.chars().map(|c| if c == ' ' { '▁' } else { c }));
