@@ -36,12 +36,16 @@ pub use crate::ops::{
     norm::RowScale,
     rope::Pairs,
 };
+pub use form::{Code, Form};
+pub use sparse::{Live, RowsOf};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod form;
 mod scalar;
+mod sparse;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -51,53 +55,6 @@ pub const PAD: usize = 80;
 
 /// The longest row: the bound that keeps `|sum c * q|` below 2^24.
 pub const MAX_K: usize = 65_536;
-
-/// How a panel holds its codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Form {
-    /// Two bits or base 3.
-    pub code: Code,
-    /// Tiles of 16 rows side by side: 1, 2 or 4.
-    pub tiles: usize,
-}
-
-/// How a byte holds its weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// Four weights a byte.
-    Bits2,
-    /// Five weights a byte.
-    Base3,
-}
-
-impl Form {
-    /// Rows of a panel.
-    #[must_use]
-    pub const fn rows(self) -> usize {
-        16 * self.tiles
-    }
-
-    /// Weights of a row in one step.
-    #[must_use]
-    pub const fn step(self) -> usize {
-        match self.code {
-            Code::Bits2 => 16,
-            Code::Base3 => 20,
-        }
-    }
-
-    /// Steps of a row of `k` weights.
-    #[must_use]
-    pub const fn steps(self, k: usize) -> usize {
-        k.div_ceil(self.step())
-    }
-
-    /// Bytes of a panel whose rows hold `k` weights.
-    #[must_use]
-    pub const fn panel_bytes(self, k: usize) -> usize {
-        self.steps(k) * self.rows() * 4
-    }
-}
 
 /// How a table wants activations of several tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +148,7 @@ pub struct Kernels {
     attend: Attend,
     merge: Merge,
     row_dots: RowDots,
+    sparse: sparse::Sparse,
 }
 
 impl std::fmt::Debug for Kernels {
@@ -237,7 +195,8 @@ impl Kernels {
         self.name
     }
 
-    /// The forms this table is fast at, the usual choice first. [`dots`](Self::dots) takes these alone.
+    /// The forms this table is fast at, the usual choice first, the sparse ones last. [`dots`](Self::dots) takes these
+    /// alone.
     #[must_use]
     pub fn forms(&self) -> &'static [Form] {
         self.forms

@@ -1,6 +1,8 @@
 //! The meaning of every kernel, in the plainest code.
 
-use super::{Acts, ActsLayout, Code, Form, Kernels, RowType, stamp::stamp};
+use super::{
+    Acts, ActsLayout, Code, Form, Kernels, Live, RowType, RowsOf, sparse::Sparse, stamp::stamp,
+};
 use crate::ops;
 use half::{bf16, f16};
 
@@ -18,6 +20,8 @@ pub(super) static KERNELS: Kernels = Kernels {
         Form { code: Code::Base3, tiles: 1 },
         Form { code: Code::Base3, tiles: 2 },
         Form { code: Code::Base3, tiles: 4 },
+        Form::ROWS,
+        Form::COLUMNS,
     ],
     layout: ActsLayout { block: 1, unit: 4 },
     dots,
@@ -31,14 +35,17 @@ pub(super) static KERNELS: Kernels = Kernels {
     attend,
     merge,
     row_dots,
+    sparse: SPARSE,
 };
+
+pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };
 
 stamp!(Fma);
 
 /// The code of field `f` of a byte.
 pub(super) fn code(byte: u8, field: usize, code: Code) -> u8 {
     match code {
-        Code::Bits2 => byte >> (2 * field) & 3,
+        Code::Bits2 | Code::Rows | Code::Columns => byte >> (2 * field) & 3,
         Code::Base3 => match field {
             4 => byte / 85,
             _ => byte % 85 / [1, 3, 9, 27][field] % 3,
@@ -46,7 +53,58 @@ pub(super) fn code(byte: u8, field: usize, code: Code) -> u8 {
     }
 }
 
-fn dots(panel: &[u8], form: Form, _k: usize, acts: Acts<'_>, out: &mut [i32]) {
+fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    match form.code {
+        Code::Bits2 | Code::Base3 => tile_dots(panel, form, acts, out),
+        Code::Rows => {
+            let all: Vec<u32> = (0..form.rows() as u32).collect();
+            for (token, (row, out)) in
+                acts.rows.iter().zip(out.chunks_exact_mut(all.len())).enumerate()
+            {
+                let acts = &acts.codes[token * acts.stride..][..acts.stride];
+                live_rows(RowsOf { rows: panel, k, acts, sum: row.sum }, &all, out);
+            }
+        }
+        Code::Columns => {
+            let places: Vec<u32> = (0..k as u32).collect();
+            let (out, _) = out.as_chunks_mut();
+            for (token, (row, out)) in acts.rows.iter().zip(out).enumerate() {
+                let codes = &acts.codes[token * acts.stride..][..k];
+                live_columns(panel, Live { places: &places, codes, sum: row.sum }, out);
+            }
+        }
+    }
+}
+
+fn live_rows(of: RowsOf<'_>, live: &[u32], out: &mut [i32]) {
+    let bytes = of.k / 4;
+    for (row, out) in live.iter().zip(out) {
+        *out = -of.sum;
+        let row = &of.rows[*row as usize * bytes..][..bytes];
+        for (block, acts) in row.chunks_exact(64).zip(of.acts.chunks_exact(256)) {
+            for (field, acts) in acts.chunks_exact(64).enumerate() {
+                for (byte, act) in block.iter().zip(acts) {
+                    *out += i32::from(code(*byte, field, Code::Rows)) * i32::from(*act);
+                }
+            }
+        }
+    }
+}
+
+fn live_columns(panel: &[u8], live: Live<'_>, out: &mut [i32; 256]) {
+    out.fill(-live.sum);
+    for (place, act) in live.places.iter().zip(live.codes) {
+        let column = &panel[*place as usize * 64..][..64];
+        for (field, out) in out.chunks_exact_mut(64).enumerate() {
+            for (byte, out) in column.iter().zip(out) {
+                *out += i32::from(code(*byte, field, Code::Columns)) * i32::from(*act);
+            }
+        }
+    }
+}
+
+/// Dense panels: tiles of sixteen rows, four bytes a row and step.
+fn tile_dots(panel: &[u8], form: Form, acts: Acts<'_>, out: &mut [i32]) {
     let (rows, step) = (form.rows(), form.step());
     for (token, (row, out)) in acts.rows.iter().zip(out.chunks_exact_mut(rows)).enumerate() {
         let codes = &acts.codes[token * acts.stride..][..acts.stride];

@@ -1,6 +1,6 @@
 //! One suite, run on every table the machine offers, against `scalar`.
 
-use super::{Acts, Code, Form, Kernels, MAX_K, Online, PAD, RowType, scalar};
+use super::{Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar};
 use crate::{
     kernels::{BLOCK, KvBlock},
     ops::rope::Pairs,
@@ -19,7 +19,9 @@ fn floats(n: usize, rng: &mut fastrand::Rng) -> Vec<f32> {
 fn random_panel(form: Form, k: usize, rng: &mut fastrand::Rng) -> Vec<u8> {
     let bytes = form.panel_bytes(k);
     match form.code {
-        Code::Bits2 => (0..bytes).map(|_| (0..4).map(|f| rng.u8(0..3) << (2 * f)).sum()).collect(),
+        Code::Bits2 | Code::Rows | Code::Columns => {
+            (0..bytes).map(|_| (0..4).map(|f| rng.u8(0..3) << (2 * f)).sum()).collect()
+        }
         Code::Base3 => (0..bytes).map(|_| 85 * rng.u8(0..3) + rng.u8(0..81)).collect(),
     }
 }
@@ -54,7 +56,7 @@ fn every_table_has_scalar_dots() {
     let mut rng = fastrand::Rng::with_seed(7);
     for table in tables() {
         for form in table.forms() {
-            for k in [128usize, 256, 384, 640, 2560, 6912] {
+            for k in [128usize, 256, 384, 640, 2560, 6912].into_iter().filter(|k| form.fits(*k)) {
                 let stride = k.next_multiple_of(PAD);
                 let panel = random_panel(*form, k, &mut rng);
                 for tokens in [1, 2, 3, 5, 6, 7, 8, 13, 17, 32] {
@@ -80,7 +82,7 @@ fn the_longest_row_of_extremes_does_not_overflow() {
     for table in Kernels::available() {
         for form in table.forms() {
             let full = match form.code {
-                Code::Bits2 => 0b10_10_10_10,
+                Code::Bits2 | Code::Rows | Code::Columns => 0b10_10_10_10,
                 Code::Base3 => 85 * 2 + 80,
             };
             // Code 2 in the padding is harmless: its activations are zero.
@@ -99,6 +101,43 @@ fn the_longest_row_of_extremes_does_not_overflow() {
             }
         }
     }
+}
+
+#[test]
+fn every_table_leaves_out_what_is_zero() {
+    let mut rng = fastrand::Rng::with_seed(12);
+    for table in tables() {
+        for (k, density) in [(256, 0.0), (256, 1.0), (512, 0.1), (2560, 0.32), (6912, 0.18)] {
+            let acts: Vec<i8> =
+                (0..k).map(|_| if rng.f32() < density { rng.i8(-127..=127) } else { 0 }).collect();
+            let (mut places, mut codes) = (vec![0; k], vec![0; k]);
+            let live = Live::collect(&acts, &mut places, &mut codes);
+            let panel = random_panel(Form::COLUMNS, k, &mut rng);
+            let (mut want, mut got) = (vec![0; 256], vec![0; 256]);
+            scalar::KERNELS.live_columns(&panel, live, &mut want);
+            table.live_columns(&panel, live, &mut got);
+            assert_eq!(got, want, "{}, columns, k {k}, density {density}", table.name());
+            let dense = dots(&scalar::KERNELS, &panel, Form::COLUMNS, k, &padded(&acts));
+            assert_eq!(got, dense, "{}, columns, k {k}, density {density}", table.name());
+
+            let rows = [(); 3].map(|()| random_panel(Form::ROWS, k, &mut rng)).concat();
+            for density in [0.0, 0.1, 0.5, 1.0] {
+                let live: Vec<u32> = (0..96).filter(|_| rng.f32() < density).collect();
+                let of = RowsOf { rows: &rows, k, acts: &acts, sum: -4 };
+                let (mut want, mut got) = (vec![0; live.len()], vec![0; live.len()]);
+                scalar::KERNELS.live_rows(of, &live, &mut want);
+                table.live_rows(of, &live, &mut got);
+                assert_eq!(got, want, "{}, rows {live:?}, k {k}", table.name());
+            }
+        }
+    }
+}
+
+/// One row of acts with the padding of a table.
+fn padded(acts: &[i8]) -> Vec<i8> {
+    let mut acts = acts.to_vec();
+    acts.resize(acts.len().next_multiple_of(PAD), 0);
+    acts
 }
 
 #[test]

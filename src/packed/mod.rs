@@ -43,6 +43,7 @@ impl PackedMatrix {
     ) -> Result<Self> {
         let panels = rows.div_ceil(form.rows());
         if k > MAX_K
+            || !form.fits(k)
             || codes.as_slice().len() != panels * form.panel_bytes(k)
             || scales.len() != rows
         {
@@ -109,6 +110,13 @@ impl PackedMatrix {
     pub fn panel(&self, panel: usize) -> &[u8] {
         let bytes = self.form.panel_bytes(self.k);
         &self.codes.as_slice()[panel * bytes..][..bytes]
+    }
+
+    /// The bytes of several panels in a row.
+    #[must_use]
+    pub fn panel_range(&self, panels: std::ops::Range<usize>) -> &[u8] {
+        let bytes = self.form.panel_bytes(self.k);
+        &self.codes.as_slice()[panels.start * bytes..panels.end * bytes]
     }
 
     /// The scales of one panel's rows, padding included.

@@ -10,6 +10,11 @@ use rayon::prelude::*;
 
 /// Lays the codes of one panel's rows, `[form rows][k]`, into its bytes.
 pub(crate) fn pack_panel(form: Form, k: usize, codes: &[u8], panel: &mut [u8]) {
+    match form.code {
+        Code::Rows => return pack_rows(codes, panel),
+        Code::Columns => return pack_columns(k, codes, panel),
+        Code::Bits2 | Code::Base3 => {}
+    }
     let (step, mut tail) = (form.step(), [1u8; 20]);
     for (r, row) in codes.chunks_exact(k).enumerate() {
         let mut place = r * 4;
@@ -27,6 +32,29 @@ pub(crate) fn pack_panel(form: Form, k: usize, codes: &[u8], panel: &mut [u8]) {
     }
 }
 
+/// Rows of whole blocks: byte `i` of a block holds its weights `64*f + i`.
+fn pack_rows(codes: &[u8], panel: &mut [u8]) {
+    for (block, codes) in panel.chunks_exact_mut(64).zip(codes.chunks_exact(256)) {
+        for (i, byte) in block.iter_mut().enumerate() {
+            *byte = (0..4).map(|f| codes[64 * f + i] << (2 * f)).sum();
+        }
+    }
+}
+
+/// Columns of 256 rows: byte `i` of a column holds the rows `64*f + i`.
+fn pack_columns(k: usize, codes: &[u8], panel: &mut [u8]) {
+    panel[k * 64..].fill(0b01_01_01_01);
+    // Row by row within a stretch of columns that the nearest cache holds.
+    for (first, columns) in panel[..k * 64].chunks_mut(64 * 64).enumerate() {
+        columns.fill(0);
+        for (r, row) in codes.chunks_exact(k).enumerate() {
+            for (column, code) in columns.chunks_exact_mut(64).zip(&row[64 * first..]) {
+                column[r % 64] |= code << (2 * (r / 64));
+            }
+        }
+    }
+}
+
 /// The four bytes of one row and step. The fields of a byte never carry into the next: at most 250.
 fn word(code: Code, codes: &[u8]) -> [u8; 4] {
     let field = |f: usize| {
@@ -35,23 +63,40 @@ fn word(code: Code, codes: &[u8]) -> [u8; 4] {
     let word = match code {
         Code::Bits2 => field(0) | field(1) << 2 | field(2) << 4 | field(3) << 6,
         Code::Base3 => field(0) + 3 * field(1) + 9 * field(2) + 27 * field(3) + 85 * field(4),
+        Code::Rows | Code::Columns => unreachable!("the sparse forms have no words"),
     };
     word.to_le_bytes()
 }
 
 /// The codes of one panel's rows, `[form rows][k]`.
 pub(crate) fn unpack_panel(form: Form, k: usize, panel: &[u8], codes: &mut [u8]) {
+    if matches!(form.code, Code::Rows | Code::Columns) {
+        return unpack_sparse(form, k, panel, codes);
+    }
     for (r, row) in codes.chunks_exact_mut(k).enumerate() {
         for (s, out) in row.chunks_mut(form.step()).enumerate() {
             let bytes = &panel[(s * form.rows() + r) * 4..][..4];
             for (i, out) in out.iter_mut().enumerate() {
                 let (byte, field) = (bytes[i % 4], i / 4);
                 *out = match form.code {
-                    Code::Bits2 => byte >> (2 * field) & 3,
                     Code::Base3 if field == 4 => byte / 85,
                     Code::Base3 => byte % 85 / [1, 3, 9, 27][field] % 3,
+                    _ => byte >> (2 * field) & 3,
                 };
             }
+        }
+    }
+}
+
+/// The codes of a panel whose rows or columns stand by themselves.
+fn unpack_sparse(form: Form, k: usize, panel: &[u8], codes: &mut [u8]) {
+    for (r, row) in codes.chunks_exact_mut(k).enumerate() {
+        for (i, code) in row.iter_mut().enumerate() {
+            let (byte, field) = match form.code {
+                Code::Columns => (i * 64 + r % 64, r / 64),
+                _ => (r * k / 4 + i / 256 * 64 + i % 64, i % 256 / 64),
+            };
+            *code = panel[byte] >> (2 * field) & 3;
         }
     }
 }
@@ -72,7 +117,7 @@ impl PackedMatrix {
         form: Form,
         cancel: &Cancel,
     ) -> Result<Self> {
-        if k == 0 || k > MAX_K || !k.is_multiple_of(kind.block()) {
+        if k == 0 || k > MAX_K || !k.is_multiple_of(kind.block()) || !form.fits(k) {
             let rule = format!(
                 "rows of {k} weights: a multiple of {} up to {MAX_K} is wanted",
                 kind.block()
@@ -119,13 +164,15 @@ mod tests {
     use crate::kernels::{Acts, Kernels, PAD};
     use crate::ops::norm::RowScale;
 
-    const FORMS: [(Code, usize); 6] = [
+    const FORMS: [(Code, usize); 8] = [
         (Code::Bits2, 1),
         (Code::Bits2, 2),
         (Code::Bits2, 4),
         (Code::Base3, 1),
         (Code::Base3, 2),
         (Code::Base3, 4),
+        (Code::Rows, 2),
+        (Code::Columns, 16),
     ];
 
     #[test]
@@ -133,7 +180,7 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         for (code, tiles) in FORMS {
             let form = Form { code, tiles };
-            for k in [128, 256, 384, 640] {
+            for k in [128, 256, 384, 640].into_iter().filter(|k| form.fits(*k)) {
                 let codes: Vec<u8> = (0..form.rows() * k).map(|_| rng.u8(0..3)).collect();
                 let mut panel = vec![0; form.panel_bytes(k)];
                 pack_panel(form, k, &codes, &mut panel);

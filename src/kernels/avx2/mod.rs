@@ -4,7 +4,7 @@
 //! full-precision head. The other float steps are stamped: they stream through
 //! short rows. Sixteen virtual lanes are two registers.
 
-use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
+use super::{ActsLayout, Code, Form, Kernels, scalar, stamp::stamp};
 use crate::ops;
 use std::arch::x86_64::*;
 
@@ -31,6 +31,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     attend: attend::attend,
     merge,
     row_dots: rows::row_dots,
+    sparse: scalar::SPARSE,
 };
 
 stamp!(ops::Hardware, "avx2,fma");

@@ -15,7 +15,7 @@
 //! Several tokens decode a stretch of steps once, into memory that stays in the
 //! nearest cache, and multiply from there.
 
-use super::{dots as two_bits, load_i32, load64, prefetch, splat, store_i32};
+use super::{dots as two_bits, load_i32, load64, prefetch, splat, store_i32, store64};
 use crate::{
     kernels::{Acts, Code, Form},
     ops::norm::RowScale,
@@ -57,7 +57,7 @@ static FIELDS: [[u8; 64]; 4] = {
 /// Products of either form.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
 pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
-    if form.code == Code::Bits2 {
+    if form.code != Code::Base3 {
         return two_bits::dots(panel, form, k, acts, out);
     }
     let steps = panel.as_chunks().0.as_chunks().0;
@@ -143,13 +143,6 @@ fn decode_stretch(steps: &[Step], decoded: &mut [[Decoded; TILES]; STRETCH]) {
             store64(&mut decoded.1, _mm512_and_si512(_mm512_srli_epi16::<6>(fifth), mask));
         }
     }
-}
-
-/// Stores 64 bytes.
-#[target_feature(enable = "avx512f")]
-fn store64(bytes: &mut [u8; 64], x: __m512i) {
-    // SAFETY: the array is 64 writable bytes, and `storeu` asks no alignment.
-    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), x) }
 }
 
 /// Adds a stretch of steps to the sums of W tokens.

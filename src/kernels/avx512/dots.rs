@@ -15,9 +15,9 @@
 //! of `4^f`. No accumulator overflows: a byte is at most `2 << 6 = 128`, so
 //! `|acc| <= 65536 / 4 * 128 * 127 < 2^28`.
 
-use super::{load64, prefetch, splat, store_i32};
+use super::{load64, prefetch, sparse, splat, store_i32};
 use crate::{
-    kernels::{Acts, Form},
+    kernels::{Acts, Code, Form},
     ops::norm::RowScale,
 };
 use std::arch::x86_64::*;
@@ -35,7 +35,10 @@ type Step = [[u8; 64]; TILES];
 type Sums = [[i32; 16]; TILES];
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn dots(panel: &[u8], _: Form, _: usize, acts: Acts<'_>, out: &mut [i32]) {
+pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    if form.code != Code::Bits2 {
+        return sparse::dots(panel, form, k, acts, out);
+    }
     let steps = panel.as_chunks().0.as_chunks().0;
     let out = out.as_chunks_mut().0.as_chunks_mut().0;
     for (first, width, codes) in acts.blocks() {

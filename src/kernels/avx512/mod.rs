@@ -13,6 +13,7 @@ mod base3;
 mod dots;
 mod float;
 mod rows;
+mod sparse;
 
 /// Two bits, two tiles: a stream of 128 bytes a step, 32 rows of sums in registers.
 const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 2 };
@@ -39,12 +40,13 @@ macro_rules! table {
             attend: attend::attend,
             merge,
             row_dots: rows::row_dots,
+            sparse: sparse::SPARSE,
         };
     };
 }
 
-table!(KERNELS, &[TWO_BITS], dots::dots);
-table!(KERNELS_VBMI, &[TWO_BITS, BASE_3], base3::dots);
+table!(KERNELS, &[TWO_BITS, Form::ROWS, Form::COLUMNS], dots::dots);
+table!(KERNELS_VBMI, &[TWO_BITS, BASE_3, Form::ROWS, Form::COLUMNS], base3::dots);
 
 stamp!(ops::Hardware, "avx512f,avx512bw,avx512dq,avx512vl,fma");
 
@@ -76,6 +78,13 @@ fn prefetch<T>(at: *const T, bytes: usize) {
 fn load64(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: the array is 64 readable bytes, and `loadu` asks no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Stores 64 bytes.
+#[target_feature(enable = "avx512f")]
+fn store64(bytes: &mut [u8; 64], x: __m512i) {
+    // SAFETY: the array is 64 writable bytes, and `storeu` asks no alignment.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), x) }
 }
 
 /// 16 floats.
