@@ -4,10 +4,13 @@
 #[expect(dead_code, reason = "only headers are made here")]
 mod vocab;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 use tern::{
     Error,
-    file::{Gguf, Value},
+    file::{Gguf, Source, Value},
     text::{DecodeOptions, Tokenizer},
 };
 
@@ -332,4 +335,58 @@ fn the_first_llamas_ids_are_known_without_keys() {
     assert_eq!(tokenizer.encode("ab</s>ab", true, true, None).expect("encodes"), [1, 263, 2, 263]);
     let text = tokenizer.decode(&[1, 263, 2, 263], DecodeOptions::default()).expect("in range");
     assert_eq!(text, b"ab ab");
+}
+
+#[test]
+fn a_vocabulary_with_any_wrong_byte_is_refused_or_works() {
+    let mut rng = fastrand::Rng::with_seed(41);
+    let (mut opened, mut refused) = (0, 0);
+    for draft in [Draft::byte_level(), Draft::sentence_piece()] {
+        let gguf = draft.header();
+        let whole = gguf.source().bytes(0..gguf.source().len()).expect("in memory").into_owned();
+        for case in 0..4000 {
+            let mut bytes = whole.clone();
+            for _ in 0..rng.usize(1..4) {
+                let at = rng.usize(24..bytes.len());
+                bytes[at] = if rng.bool() { rng.u8(..) } else { bytes[at] ^ (1 << rng.u8(0..8)) };
+            }
+            let run = || -> tern::Result<()> {
+                let gguf = Gguf::parse(Arc::new(Source::from_memory(bytes.clone())))?;
+                let tokenizer = Tokenizer::open(&gguf.metadata)?;
+                for text in ["hello <|eot_id|> ab\n\u{0}é🦙", "", "</s><0x0A>▁"] {
+                    // A byte may have lost its token, which is an error.
+                    if let Ok(tokens) = tokenizer.encode(text, true, true, None) {
+                        tokenizer.decode(&tokens, DecodeOptions::default())?;
+                    }
+                }
+                let all: Vec<i32> = (0..tokenizer.vocab_len() as i32).collect();
+                tokenizer.decode(
+                    &all,
+                    DecodeOptions { render_special: true, ..DecodeOptions::default() },
+                )?;
+                Ok(())
+            };
+            match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(Ok(())) => opened += 1,
+                Ok(Err(Error::BadModel { .. } | Error::UnsupportedModel { .. })) => refused += 1,
+                other => panic!("case {case} of {}: {other:?}", draft.model),
+            }
+        }
+    }
+    assert!(opened > 300 && refused > 1000, "{opened} opened, {refused} refused");
+}
+
+#[test]
+fn any_number_of_threads_may_use_one_tokenizer() {
+    let tokenizer = Draft::byte_level().open().expect("a sound vocabulary");
+    let want = encode(&tokenizer, &"hello ".repeat(500));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    assert_eq!(encode(&tokenizer, &"hello ".repeat(500)), want);
+                }
+            });
+        }
+    });
 }

@@ -14,6 +14,7 @@ mod bpe;
 pub mod chat;
 mod classes;
 mod date;
+mod footprint;
 mod jinja;
 mod json;
 mod meter;
