@@ -45,6 +45,7 @@ mod avx2;
 mod avx512;
 mod form;
 mod scalar;
+pub mod screen;
 mod sparse;
 mod stamp;
 #[cfg(test)]
@@ -149,6 +150,7 @@ pub struct Kernels {
     merge: Merge,
     row_dots: RowDots,
     sparse: sparse::Sparse,
+    nibbles: unsafe fn(of: screen::PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]),
 }
 
 impl std::fmt::Debug for Kernels {

@@ -1,7 +1,8 @@
 //! The meaning of every kernel, in the plainest code.
 
 use super::{
-    Acts, ActsLayout, Code, Form, Kernels, Live, RowType, RowsOf, sparse::Sparse, stamp::stamp,
+    Acts, ActsLayout, Code, Form, Kernels, Live, RowType, RowsOf, screen::PlaneOf, sparse::Sparse,
+    stamp::stamp,
 };
 use crate::ops;
 use half::{bf16, f16};
@@ -36,6 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     merge,
     row_dots,
     sparse: SPARSE,
+    nibbles,
 };
 
 pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };
@@ -98,6 +100,22 @@ fn live_columns(panel: &[u8], live: Live<'_>, out: &mut [i32; 256]) {
         for (field, out) in out.chunks_exact_mut(64).enumerate() {
             for (byte, out) in column.iter().zip(out) {
                 *out += i32::from(code(*byte, field, Code::Columns)) * i32::from(*act);
+            }
+        }
+    }
+}
+
+pub(super) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
+    let bytes = of.k / 2;
+    for (row, out) in live.iter().zip(out) {
+        let row = &of.rows[*row as usize * bytes..][..bytes];
+        for (codes, out) in of.codes.iter().zip(out) {
+            *out = 0;
+            for (block, codes) in row.chunks_exact(64).zip(codes.chunks_exact(128)) {
+                for (i, byte) in block.iter().enumerate() {
+                    *out += i32::from(byte & 15) * i32::from(codes[i]);
+                    *out += i32::from(byte >> 4) * i32::from(codes[64 + i]);
+                }
             }
         }
     }

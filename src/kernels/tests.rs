@@ -1,6 +1,8 @@
 //! One suite, run on every table the machine offers, against `scalar`.
 
-use super::{Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar};
+use super::{
+    Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar, screen::PlaneOf,
+};
 use crate::{
     kernels::{BLOCK, KvBlock},
     ops::rope::Pairs,
@@ -128,6 +130,29 @@ fn every_table_leaves_out_what_is_zero() {
                 scalar::KERNELS.live_rows(of, &live, &mut want);
                 table.live_rows(of, &live, &mut got);
                 assert_eq!(got, want, "{}, rows {live:?}, k {k}", table.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_has_scalar_nibbles() {
+    let mut rng = fastrand::Rng::with_seed(13);
+    for table in tables() {
+        for k in [128, 640, 2560, MAX_K] {
+            for extreme in [false, true] {
+                let mut draw = |full: u8| if extreme { full } else { rng.u8(..) };
+                let rows: Vec<u8> = (0..9 * k / 2).map(|_| draw(255)).collect();
+                let codes = [127i8, -127].map(|full| {
+                    (0..k).map(|_| (draw(full as u8) as i8).max(-127)).collect::<Vec<_>>()
+                });
+                for live in [&[][..], &[8], &[0, 1, 2, 3, 4], &[1, 3, 4, 8]] {
+                    let of = PlaneOf { rows: &rows, k, codes: [&codes[0], &codes[1]] };
+                    let (mut want, mut got) = (vec![[0; 2]; live.len()], vec![[0; 2]; live.len()]);
+                    scalar::KERNELS.nibbles(of, live, &mut want);
+                    table.nibbles(of, live, &mut got);
+                    assert_eq!(got, want, "{}, k {k}, rows {live:?}", table.name());
+                }
             }
         }
     }

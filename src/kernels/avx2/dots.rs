@@ -16,9 +16,9 @@
 //! The 32-bit sums stay below `65536 * 8 * 127 = 2^26`, and `top` is a multiple
 //! of four, so that its shift is exact.
 
-use super::{load32, prefetch, splat, store_i32};
+use super::{load32, prefetch, several, splat, store_i32};
 use crate::{
-    kernels::{Acts, Form},
+    kernels::{Acts, Code, Form},
     ops::norm::RowScale,
 };
 use std::arch::x86_64::*;
@@ -39,7 +39,10 @@ type Step = [[u8; 32]; 2];
 type Sums = [[i32; 8]; 2];
 
 #[target_feature(enable = "avx2")]
-pub(super) fn dots(panel: &[u8], _: Form, _: usize, acts: Acts<'_>, out: &mut [i32]) {
+pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    if form.code != Code::Bits2 {
+        return several::dots(panel, form, k, acts, out);
+    }
     let steps = panel.as_chunks().0.as_chunks().0;
     let out = out.as_chunks_mut().0.as_chunks_mut().0;
     for (first, width, codes) in acts.blocks() {
@@ -47,16 +50,16 @@ pub(super) fn dots(panel: &[u8], _: Form, _: usize, acts: Acts<'_>, out: &mut [i
         let out = &mut out[first..][..width];
         match width {
             1 => one(steps, codes, &rows[0], &mut out[0]),
-            2 => several::<2>(steps, codes, rows, out),
-            3 => several::<3>(steps, codes, rows, out),
-            _ => several::<4>(steps, codes, rows, out),
+            2 => many::<2>(steps, codes, rows, out),
+            3 => many::<3>(steps, codes, rows, out),
+            _ => many::<4>(steps, codes, rows, out),
         }
     }
 }
 
 /// Adds neighbours of 16 bits into 32.
 #[target_feature(enable = "avx2")]
-fn widen(x: __m256i) -> __m256i {
+pub(super) fn widen(x: __m256i) -> __m256i {
     _mm256_madd_epi16(x, _mm256_set1_epi16(1))
 }
 
@@ -96,7 +99,7 @@ fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
 }
 
 #[target_feature(enable = "avx2")]
-fn several<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out: &mut [Sums]) {
+fn many<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out: &mut [Sums]) {
     let zero = _mm256_setzero_si256();
     let mut sums = [[zero; 2]; W];
     // Values of W tokens lie in words of four, field after field: [field][token].

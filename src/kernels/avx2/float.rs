@@ -1,7 +1,7 @@
 //! The float steps that the compiler does not widen by itself.
 
-use super::{exp, load_ps, store_ps};
-use crate::{kernels::avx2::attend::reduce_max, ops::norm::RowScale};
+use super::{attend::reduce_max, exp, load_ps, sparse::reduce_add, store_ps};
+use crate::ops::norm::RowScale;
 use std::arch::x86_64::*;
 
 /// `ops::norm::quantize`, eight values at a time. Padding of zeros changes neither maximum nor sum.
@@ -45,14 +45,6 @@ fn narrow(q: __m256i) -> [i8; 8] {
     let halves = _mm_packs_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256::<1>(q));
     let bytes = _mm_packs_epi16(halves, halves);
     _mm_cvtsi128_si64(bytes).to_le_bytes().map(|byte| byte as i8)
-}
-
-/// The sum of eight words.
-#[target_feature(enable = "avx2")]
-fn reduce_add(x: __m256i) -> i32 {
-    let x = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
-    let x = _mm_add_epi32(x, _mm_unpackhi_epi64(x, x));
-    _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<1>(x)))
 }
 
 /// `ops::activation::silu_mul`, eight values at a time.

@@ -4,21 +4,24 @@
 //! full-precision head. The other float steps are stamped: they stream through
 //! short rows. Sixteen virtual lanes are two registers.
 
-use super::{ActsLayout, Code, Form, Kernels, scalar, stamp::stamp};
+use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
 use crate::ops;
 use std::arch::x86_64::*;
 
+mod ahead;
 pub(super) mod attend;
 mod dots;
 pub(super) mod float;
 pub(super) mod rows;
+mod several;
+pub(super) mod sparse;
 
 /// One tile: a stream of 64 bytes a step, 16 rows of sums in registers.
 pub(super) const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 1 };
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "avx2",
-    forms: &[TWO_BITS],
+    forms: &[TWO_BITS, Form::ROWS, Form::COLUMNS],
     layout: ActsLayout { block: 4, unit: 4 },
     dots: dots::dots,
     rms_norm,
@@ -31,7 +34,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     attend: attend::attend,
     merge,
     row_dots: rows::row_dots,
-    sparse: scalar::SPARSE,
+    sparse: sparse::SPARSE,
+    nibbles: sparse::nibbles,
 };
 
 stamp!(ops::Hardware, "avx2,fma");

@@ -8,10 +8,12 @@ use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
 use crate::ops;
 use std::arch::x86_64::*;
 
+mod ahead;
 mod attend;
 mod base3;
 mod dots;
 mod float;
+mod nibbles;
 mod rows;
 mod sparse;
 
@@ -41,6 +43,7 @@ macro_rules! table {
             merge,
             row_dots: rows::row_dots,
             sparse: sparse::SPARSE,
+            nibbles: nibbles::nibbles,
         };
     };
 }
@@ -85,6 +88,13 @@ fn load64(bytes: &[u8; 64]) -> __m512i {
 fn store64(bytes: &mut [u8; 64], x: __m512i) {
     // SAFETY: the array is 64 writable bytes, and `storeu` asks no alignment.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), x) }
+}
+
+/// 64 acts.
+#[target_feature(enable = "avx512f")]
+fn load_i8(acts: &[i8; 64]) -> __m512i {
+    // SAFETY: the array is 64 readable bytes, and `loadu` asks no alignment.
+    unsafe { _mm512_loadu_si512(acts.as_ptr().cast()) }
 }
 
 /// 16 floats.

@@ -6,11 +6,11 @@
 //!                 every field: acc[u][f] += (x[u] & 3 << 2f) . acts, for all 256 rows
 //! several tokens: a stretch of the panel is shuffled once into such lanes, and multiplied as in `dots`
 //! ```
-//!
-//! Lines are asked for well ahead, into the second cache: what is scattered finds no help from the
-//! CPU's own prefetchers, and the first cache waits for too few lines at once to hide the memory's latency.
 
-use super::{dots as two_bits, load_i32, load64, splat, store_i32, store64};
+use super::{
+    ahead::{AHEAD, Ahead, prefetch},
+    dots as two_bits, load_i8, load_i32, load64, splat, store_i32, store64,
+};
 use crate::kernels::{Acts, Code, Form, Live, RowsOf, sparse::Sparse};
 use std::arch::x86_64::*;
 
@@ -18,9 +18,6 @@ pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };
 
 /// Rows that share the loads of their acts.
 const ROWS: usize = 4;
-
-/// Lines between the one at work and the one that is asked for. On a busy Zen 4, 64 and more were alike.
-const AHEAD: usize = 128;
 
 /// A register in memory.
 type Line = [u8; 64];
@@ -32,36 +29,12 @@ fn live_rows(of: RowsOf<'_>, live: &[u32], out: &mut [i32]) {
     let (acts, _) = of.acts[..of.k].as_chunks::<64>();
     let (acts, _) = acts.as_chunks::<4>();
     let row = |i: usize| &rows[live[i.min(live.len() - 1)] as usize * lines..][..lines];
-    let mut ahead = Ahead { rows, lines, live, row: AHEAD / lines, line: 0 };
+    let mut ahead = Ahead::new(rows, lines, live);
     for (group, out) in out.chunks_mut(ROWS).enumerate() {
         let i = group * ROWS;
         let sums = four_rows([row(i), row(i + 1), row(i + 2), row(i + 3)], acts, &mut ahead);
         for (out, sum) in out.iter_mut().zip(sums) {
             *out = sum - of.sum;
-        }
-    }
-}
-
-/// The lines of live rows, in order.
-struct Ahead<'a> {
-    rows: &'a [Line],
-    /// Lines of a row.
-    lines: usize,
-    live: &'a [u32],
-    row: usize,
-    line: usize,
-}
-
-impl Ahead<'_> {
-    /// Asks for the next line, if there is one.
-    #[inline]
-    #[target_feature(enable = "avx512f")]
-    fn next(&mut self) {
-        let Some(row) = self.live.get(self.row) else { return };
-        prefetch(self.rows.as_ptr(), (*row as usize * self.lines + self.line) * 64);
-        self.line += 1;
-        if self.line == self.lines {
-            (self.row, self.line) = (self.row + 1, 0);
         }
     }
 }
@@ -91,14 +64,6 @@ fn four_rows(rows: [&[Line]; ROWS], acts: &[[[i8; 64]; 4]], ahead: &mut Ahead<'_
         *sum = _mm512_reduce_add_epi32(shift_fields(acc));
     }
     sums
-}
-
-/// Asks the second cache for the line `bytes` after `at`.
-#[target_feature(enable = "avx512f")]
-#[allow(unused_unsafe)] // safe from Rust 1.94 on
-fn prefetch<T>(at: *const T, bytes: usize) {
-    // SAFETY: a prefetch never faults, whatever its address.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_byte_add(bytes).cast()) }
 }
 
 /// The sum of four fields that were multiplied in place: exact, as field `f` is a multiple of `4^f`.
@@ -184,13 +149,6 @@ fn order_rows(sums: &[[i32; 16]; 16], out: &mut [i32; 256]) {
             out[64 * f + 16 * l + 4 * u..][..4].copy_from_slice(sums);
         }
     }
-}
-
-/// 64 acts.
-#[target_feature(enable = "avx512f")]
-fn load_i8(acts: &[i8; 64]) -> __m512i {
-    // SAFETY: the array is 64 readable bytes, and `loadu` asks no alignment.
-    unsafe { _mm512_loadu_si512(acts.as_ptr().cast()) }
 }
 
 /// Dense products of the sparse forms.
