@@ -43,6 +43,8 @@ pub use sparse::{Live, RowsOf};
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avxvnni;
 mod form;
 mod scalar;
 pub mod screen;
@@ -165,6 +167,7 @@ impl Kernels {
         #[cfg(target_arch = "x86_64")]
         let others = [
             avx2::detected().then_some(&avx2::KERNELS),
+            avxvnni::detected().then_some(&avxvnni::KERNELS),
             (avx512::detected() && !avx512::detected_vbmi()).then_some(&avx512::KERNELS),
             avx512::detected_vbmi().then_some(&avx512::KERNELS_VBMI),
         ];

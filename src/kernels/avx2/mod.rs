@@ -13,13 +13,16 @@ pub(super) mod attend;
 mod dots;
 pub(super) mod float;
 pub(super) mod rows;
-mod several;
+pub(super) mod several;
 pub(super) mod sparse;
 
 /// One tile: a stream of 64 bytes a step, 16 rows of sums in registers.
 pub(super) const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 1 };
 
-pub(super) static KERNELS: Kernels = Kernels {
+pub(super) static KERNELS: Kernels = TABLE;
+
+/// The table as a value, for the tables that differ in little.
+pub(super) const TABLE: Kernels = Kernels {
     name: "avx2",
     forms: &[TWO_BITS, Form::ROWS, Form::COLUMNS],
     layout: ActsLayout { block: 4, unit: 4 },

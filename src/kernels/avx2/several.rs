@@ -2,7 +2,7 @@
 //!
 //! A stretch of the panel is shuffled once, into memory that stays in the nearest cache, such that a vector
 //! holds four bytes of eight rows (`rows`) or one row of four columns in every field (`columns`);
-//! then tokens are multiplied four at a time as in `dots`.
+//! then a block of tokens is multiplied as in `dots`: four, or six where a table says so.
 
 use super::{dots::widen, load32, sparse, splat, store_i32};
 use crate::kernels::{Acts, Code, Form, RowsOf};
@@ -13,7 +13,13 @@ type Half = [u8; 32];
 
 /// Dense products of the sparse forms.
 #[target_feature(enable = "avx2")]
-pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+pub(in crate::kernels) fn dots(
+    panel: &[u8],
+    form: Form,
+    k: usize,
+    acts: Acts<'_>,
+    out: &mut [i32],
+) {
     let by_rows = form.code == Code::Rows;
     if let ([row], true) = (acts.rows, by_rows) {
         let all: [u32; 32] = std::array::from_fn(|i| i as u32);
@@ -55,7 +61,9 @@ fn rows(panel: &[u8], k: usize, acts: Acts<'_>, out: &mut [i32]) {
                     1 => rows_block::<1>(&words, codes, tile, out),
                     2 => rows_block::<2>(&words, codes, tile, out),
                     3 => rows_block::<3>(&words, codes, tile, out),
-                    _ => rows_block::<4>(&words, codes, tile, out),
+                    4 => rows_block::<4>(&words, codes, tile, out),
+                    5 => rows_block::<5>(&words, codes, tile, out),
+                    _ => rows_block::<6>(&words, codes, tile, out),
                 }
             }
         }
@@ -141,7 +149,9 @@ fn columns(panel: &[u8], acts: Acts<'_>, out: &mut [i32]) {
                 1 => columns_block::<1>(lanes, codes, out),
                 2 => columns_block::<2>(lanes, codes, out),
                 3 => columns_block::<3>(lanes, codes, out),
-                _ => columns_block::<4>(lanes, codes, out),
+                4 => columns_block::<4>(lanes, codes, out),
+                5 => columns_block::<5>(lanes, codes, out),
+                _ => columns_block::<6>(lanes, codes, out),
             }
         }
     }
