@@ -45,7 +45,13 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod avxvnni;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
 mod form;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 pub mod screen;
 mod sparse;
@@ -171,7 +177,13 @@ impl Kernels {
             (avx512::detected() && !avx512::detected_vbmi()).then_some(&avx512::KERNELS),
             avx512::detected_vbmi().then_some(&avx512::KERNELS_VBMI),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let others = [
+            neon::detected().then_some(&neon::KERNELS),
+            dotprod::detected().then_some(&dotprod::KERNELS),
+            i8mm::detected().then_some(&i8mm::KERNELS),
+        ];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let others = [None];
         [Some(&scalar::KERNELS)].into_iter().chain(others).flatten()
     }

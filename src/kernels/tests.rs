@@ -76,6 +76,16 @@ fn dots(table: &Kernels, panel: &[u8], form: Form, k: usize, codes: &[i8]) -> Ve
     out
 }
 
+/// A table that is not detected is not tested either: where the CPU is known, so are its tables.
+#[test]
+fn the_expected_tables_are_there() {
+    let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
+    assert_eq!(names.first(), Some(&"scalar"), "{names:?}");
+    if let Ok(expected) = std::env::var("TERN_EXPECT_TABLES") {
+        assert_eq!(names.join(" "), expected, "TERN_EXPECT_TABLES names the tables of this CPU");
+    }
+}
+
 #[test]
 fn every_table_has_scalar_dots() {
     let mut rng = fastrand::Rng::with_seed(7);
@@ -112,15 +122,14 @@ fn the_longest_row_of_extremes_does_not_overflow() {
             };
             // Code 2 in the padding is harmless: its activations are zero.
             let panel = vec![full; form.panel_bytes(MAX_K)];
-            for act in [127i8, -127] {
-                let stride = MAX_K.next_multiple_of(PAD);
-                let mut codes = vec![0; stride];
-                codes[..MAX_K].fill(act);
-                let got = dots(table, &panel, *form, MAX_K, &codes);
+            for (act, tokens) in [(127i8, 1), (-127, 1), (127, 3), (-127, table.layout().block)] {
+                let mut row = vec![0; MAX_K.next_multiple_of(PAD)];
+                row[..MAX_K].fill(act);
+                let got = dots(table, &panel, *form, MAX_K, &row.repeat(tokens));
                 assert_eq!(
                     got,
-                    vec![i32::from(act) * MAX_K as i32; form.rows()],
-                    "{}, {form:?}",
+                    vec![i32::from(act) * MAX_K as i32; tokens * form.rows()],
+                    "{}, {form:?}, {tokens} tokens",
                     table.name()
                 );
             }
