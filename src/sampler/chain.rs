@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::sampler::Sampler;
 use crate::sampler::edits::{Custom, Dry, LogitsFn, Penalties};
+use crate::sampler::grammar::{Grammar, GrammarState};
 use crate::sampler::steps::{Mirostat, Step};
 use std::{ops::RangeInclusive, sync::Arc};
 
@@ -10,6 +11,7 @@ use std::{ops::RangeInclusive, sync::Arc};
 /// host that adds in a loop is told rather than slowed down.
 const STEPS_MAX: usize = 256;
 const BIASES_MAX: usize = 1 << 20;
+const GRAMMARS_MAX: usize = 8;
 
 /// Refuses NaN and what lies outside `range`.
 fn check(name: &str, value: f32, range: RangeInclusive<f32>) -> Result<()> {
@@ -216,6 +218,32 @@ impl Sampler {
         check("tau", tau, 0.0..=f32::MAX)?;
         check("eta", eta, 0.0..=f32::MAX)?;
         self.push(Step::MirostatV2(Mirostat::new(tau, eta)))
+    }
+
+    /// Lets only tokens through that `grammar` allows, before every step.
+    ///
+    /// The mask works on the whole vocabulary, wherever the call stands among
+    /// the others. With several grammars a token must suit all of them. The
+    /// grammar begins at the next token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidArgument`] beyond eight grammars, or for one of another vocabulary.
+    pub fn add_grammar(&mut self, grammar: &Grammar) -> Result<&mut Self> {
+        if self.grammars.len() >= GRAMMARS_MAX {
+            return Err(Error::InvalidArgument(
+                format!("a sampler holds at most {GRAMMARS_MAX} grammars").into(),
+            ));
+        }
+        if let Some(other) = self.grammars.first()
+            && other.vocab_len() != grammar.vocab_len()
+        {
+            return Err(Error::InvalidArgument(
+                "the grammars of a sampler must be of one model".into(),
+            ));
+        }
+        self.grammars.push(GrammarState::new(grammar));
+        Ok(self)
     }
 
     /// Lets the host edit the logits, in its place in the chain.

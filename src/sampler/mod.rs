@@ -25,6 +25,7 @@
 mod candidates;
 mod chain;
 mod edits;
+pub mod grammar;
 mod history;
 pub mod logprobs;
 mod math;
@@ -34,6 +35,7 @@ mod steps;
 
 pub use candidates::{Candidate, Candidates};
 pub use edits::{Dry, LogitsFn};
+pub use grammar::{Grammar, GrammarEnv, GrammarKind, GrammarState, VocabBytes};
 pub use screen::Screen;
 
 use crate::error::{Error, Result};
@@ -52,6 +54,7 @@ pub struct Sampler {
     steps: Vec<Step>,
     /// (token, bias), in the order of the adds.
     bias: Vec<(i32, f32)>,
+    grammars: Vec<GrammarState>,
     history: History,
     logprob: f32,
     scratch: Scratch,
@@ -65,6 +68,8 @@ struct Scratch {
     list: Candidates,
     /// Ids whose logits the chain edits before it truncates.
     exact: Vec<i32>,
+    /// What all grammars allow, a bit per token.
+    allowed: Vec<u32>,
 }
 
 impl Clone for Scratch {
@@ -88,6 +93,7 @@ impl Sampler {
             rng: Rng::new(seed),
             steps: Vec::new(),
             bias: Vec::new(),
+            grammars: Vec::new(),
             history: History::default(),
             logprob: 0.0,
             scratch: Scratch::default(),
@@ -163,6 +169,13 @@ impl Sampler {
                 format!("logit bias for token {token}, but there are {vocab_len} logits").into(),
             ));
         }
+        if let Some(grammar) = self.grammars.iter().find(|grammar| grammar.vocab_len() != vocab_len)
+        {
+            return Err(Error::InvalidArgument(
+                format!("a grammar over {} tokens, but {vocab_len} logits", grammar.vocab_len())
+                    .into(),
+            ));
+        }
         Ok(())
     }
 
@@ -184,7 +197,9 @@ impl Sampler {
         let (cut, reach) = self.cut();
         let leading = &self.steps[..cut];
         let Scratch { row, list, .. } = &mut self.scratch;
-        let edited = !self.bias.is_empty() || leading.iter().any(|s| !s.is_off());
+        let edited = !self.bias.is_empty()
+            || !self.grammars.is_empty()
+            || leading.iter().any(|s| !s.is_off());
         if edited {
             row.clear();
             row.try_reserve(logits.len()).map_err(|_| Error::OutOfMemory {
@@ -195,6 +210,9 @@ impl Sampler {
             for &(token, bias) in &self.bias {
                 let logit = &mut row[token as usize];
                 *logit = math::clean(*logit + bias);
+            }
+            for grammar in &mut self.grammars {
+                mask(row, grammar.mask()?);
             }
             for step in leading.iter().filter(|step| step.is_edit() && !step.is_off()) {
                 step.edit(Scores::Row(row), &self.history)?;
@@ -240,6 +258,12 @@ impl Sampler {
         if token < 0 {
             return Err(Error::InvalidArgument(format!("token {token}").into()));
         }
+        for grammar in &mut self.grammars {
+            grammar.check(token)?;
+        }
+        for grammar in &mut self.grammars {
+            grammar.accept(token)?;
+        }
         self.history.push(token);
         Ok(())
     }
@@ -249,6 +273,9 @@ impl Sampler {
         self.rng = Rng::new(self.seed);
         self.history.clear();
         self.logprob = 0.0;
+        for grammar in &mut self.grammars {
+            grammar.reset();
+        }
         for step in &mut self.steps {
             if let Step::MirostatV2(mirostat) = step {
                 *mirostat = steps::Mirostat::new(mirostat.tau, mirostat.eta);
@@ -286,7 +313,13 @@ impl Sampler {
                 c.logit = math::clean(c.logit + bias);
             }
         }
-        if !self.bias.is_empty() {
+        for grammar in &mut self.grammars {
+            let allowed = grammar.mask()?;
+            for c in list.items.iter_mut().filter(|c| !is_allowed(allowed, c.id as usize)) {
+                c.logit = f32::NEG_INFINITY;
+            }
+        }
+        if !self.bias.is_empty() || !self.grammars.is_empty() {
             list.sorted = false;
         }
         Ok(())
@@ -297,5 +330,44 @@ impl Sampler {
     #[must_use]
     pub fn logprob(&self) -> f32 {
         self.logprob
+    }
+
+    /// Tokens that the grammar leaves no choice about, from the next one on.
+    ///
+    /// They may be evaluated in one batch, without head or draw, and are then
+    /// told to [`Self::accept`] one by one. Empty without a grammar, and where
+    /// several grammars or a bias have a say.
+    #[must_use]
+    pub fn forced(&mut self) -> Vec<i32> {
+        match &mut self.grammars[..] {
+            [grammar] if self.bias.is_empty() => grammar.forced(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The grammars, in the order of their adds.
+    #[must_use]
+    pub fn grammars(&self) -> &[GrammarState] {
+        &self.grammars
+    }
+}
+
+/// Whether bit `token` of a mask is set; bits beyond its end are not.
+fn is_allowed(mask: &[u32], token: usize) -> bool {
+    mask.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
+}
+
+/// Sets the logits of forbidden tokens to minus infinity.
+fn mask(row: &mut [f32], allowed: &[u32]) {
+    for (i, chunk) in row.chunks_mut(32).enumerate() {
+        let word = allowed.get(i).copied().unwrap_or(0);
+        if word == u32::MAX {
+            continue;
+        }
+        for (bit, logit) in chunk.iter_mut().enumerate() {
+            if word >> bit & 1 == 0 {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
     }
 }

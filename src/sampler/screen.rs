@@ -38,7 +38,7 @@ impl Sampler {
     pub fn screen(&mut self) -> Result<Option<Screen<'_>>> {
         let (cut, reach) = self.cut();
         let Some(k) = reach else { return Ok(None) };
-        let Scratch { exact, .. } = &mut self.scratch;
+        let Scratch { exact, allowed, .. } = &mut self.scratch;
         exact.clear();
         exact.extend(self.bias.iter().map(|(token, _)| *token));
         for step in self.steps[..cut].iter().filter(|step| !step.is_off()) {
@@ -58,7 +58,16 @@ impl Sampler {
         if k > SCREEN_MAX {
             return Ok(None);
         }
-        let allowed = None;
+        allowed.clear();
+        for grammar in &mut self.grammars {
+            let mask = grammar.mask()?;
+            if allowed.is_empty() {
+                allowed.extend_from_slice(mask);
+            } else {
+                allowed.iter_mut().zip(mask).for_each(|(word, mask)| *word &= mask);
+            }
+        }
+        let allowed = (!self.grammars.is_empty()).then_some(&allowed[..]);
         Ok(Some(Screen { k, exact, allowed }))
     }
 
