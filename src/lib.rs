@@ -12,6 +12,7 @@ pub mod model;
 mod ops;
 pub mod packed;
 pub mod sampler;
+pub mod session;
 pub mod tensor;
 pub mod text;
 pub mod threads;

@@ -162,6 +162,7 @@ impl Context {
             }
         }
         self.evaluated = true;
+        self.epoch += 1;
         self.restored = None;
         let mut poll = Poll::new(options.budget, options.cancel);
         let pool = self.pool.clone();

@@ -5,10 +5,12 @@ use super::{
     eval::{Poll, Status},
 };
 use crate::{
+    Cancel,
     error::{Error, Result, try_zeroed},
+    sampler::Sampler,
     threads::Cut,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Rows between two looks at the clock and the cancel token.
 const POLL_ROWS: usize = 4096;
@@ -73,6 +75,33 @@ impl Context {
     pub fn logits(&mut self, i: usize) -> Result<&[f32]> {
         self.logits_within(i, &mut Poll::new(None, None))?;
         Ok(&self.head.logits)
+    }
+
+    /// Draws the next token from row `i`; the sampler takes it. `None` if the budget was spent or the cancel token
+    /// raised before the row was whole: the sampler then is as it was.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::logits`] and [`Sampler::sample`].
+    pub fn sample(
+        &mut self,
+        i: usize,
+        sampler: &mut Sampler,
+        budget: Option<Duration>,
+        cancel: Option<&Cancel>,
+    ) -> Result<Option<i32>> {
+        if self.logits_within(i, &mut Poll::new(budget, cancel))?.is_some() {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        let token = sampler.sample(&self.head.logits)?;
+        self.perf.sample_us += start.elapsed().as_micros() as u64;
+        if self.perf.first_token_us == 0
+            && let Some(first) = self.first_eval
+        {
+            self.perf.first_token_us = first.elapsed().as_micros() as u64;
+        }
+        Ok(Some(token))
     }
 
     /// The same within a budget: `Some` if it stopped between 4096 rows and wants to be called again.

@@ -124,6 +124,8 @@ pub struct Context {
     restored: Option<usize>,
     head: head::Head,
     perf: Perf,
+    /// Counts what makes kept rows invalid.
+    epoch: u64,
     first_eval: Option<std::time::Instant>,
 }
 
@@ -179,6 +181,7 @@ impl Context {
             restored: None,
             head: head::Head::default(),
             perf: Perf::default(),
+            epoch: 0,
             first_eval: None,
         })
     }
@@ -205,6 +208,34 @@ impl Context {
     pub fn reset_perf(&mut self) {
         self.perf = Perf::default();
         self.first_eval = None;
+    }
+
+    /// Grows with every call that appends, cuts or replaces: rows are good within one epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// A context of its own with the same options and sequences; pages are shared until one side writes to them.
+    pub(crate) fn twin(&self) -> Self {
+        let mut options = self.options.clone();
+        options.pool = Some(self.pool.clone());
+        Self {
+            model: self.model.clone(),
+            options,
+            pool: self.pool.clone(),
+            geometry: self.geometry,
+            frequencies: self.frequencies.clone(),
+            sequences: self.sequences.clone(),
+            scratch: None,
+            pending: None,
+            states: Vec::new(),
+            evaluated: false,
+            restored: None,
+            head: head::Head::default(),
+            perf: Perf::default(),
+            epoch: 0,
+            first_eval: None,
+        }
     }
 
     pub(crate) fn perf_mut(&mut self) -> &mut Perf {

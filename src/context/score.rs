@@ -34,13 +34,14 @@ impl Context {
         let copy = self.sequences[sequence].clone();
         self.sequences.resize(first + copies, copy);
         let rows = std::mem::take(&mut self.states);
-        let evaluated = self.evaluated;
+        let (evaluated, epoch) = (self.evaluated, self.epoch);
         let result = f(self, first);
         self.sequences.truncate(first);
         self.pending = None;
         self.head.forget();
         self.states = rows;
         self.evaluated = evaluated;
+        self.epoch = epoch;
         result
     }
 

@@ -49,6 +49,7 @@ impl Context {
     pub fn truncate(&mut self, sequence: usize, len: usize) -> Result<()> {
         self.check_sequence(sequence)?;
         self.pending = None;
+        self.epoch += 1;
         let width = self.model.config().n_embd;
         self.sequences[sequence].truncate(len, width);
         Ok(())
@@ -62,6 +63,7 @@ impl Context {
     pub fn clear(&mut self, sequence: usize) -> Result<()> {
         self.check_sequence(sequence)?;
         self.pending = None;
+        self.epoch += 1;
         self.sequences[sequence] = Sequence::default();
         Ok(())
     }
@@ -80,6 +82,7 @@ impl Context {
             ));
         }
         self.pending = None;
+        self.epoch += 1;
         if from != to {
             self.sequences[to] = self.sequences[from].clone();
         }
@@ -99,6 +102,7 @@ impl Context {
     pub fn trim(&mut self, level: Trim) -> u64 {
         let before = self.cache_bytes() + self.scratch_bytes();
         self.pending = None;
+        self.epoch += 1;
         self.scratch = None;
         self.states = Vec::new();
         self.evaluated = false;

@@ -49,6 +49,7 @@ impl Context {
             self.move_cache(old, &mut moved, n_keep, from)?;
         }
         self.pending = None;
+        self.epoch += 1;
         self.states.clear();
         self.head.forget();
         self.evaluated = false;

@@ -296,6 +296,7 @@ impl Context {
 
     fn install(&mut self, sequence: usize, loaded: Sequence) {
         self.pending = None;
+        self.epoch += 1;
         self.states.clear();
         self.head.forget();
         self.evaluated = false;

@@ -11,7 +11,8 @@ use crate::{
     error::{Error, Result},
     file::{Gguf, Metadata, OpenOptions, Source},
     kernels::Kernels,
-    text::Tokenizer,
+    sampler::{GrammarEnv, VocabBytes},
+    text::{Template, Tokenizer},
     threads::{ThreadPool, ThreadPoolOptions, performance_cores},
 };
 use once_cell::sync::OnceCell;
@@ -54,7 +55,9 @@ struct Inner {
     config: Config,
     kernels: &'static Kernels,
     weights: Option<Weights>,
-    tokenizer: OnceCell<Tokenizer>,
+    tokenizer: OnceCell<Arc<Tokenizer>>,
+    template: OnceCell<Option<Template>>,
+    grammar_env: OnceCell<Arc<GrammarEnv>>,
     pool: OnceCell<ThreadPool>,
     fingerprint: OnceCell<u64>,
     load_us: u64,
@@ -125,6 +128,8 @@ impl Model {
             kernels,
             weights,
             tokenizer: OnceCell::new(),
+            template: OnceCell::new(),
+            grammar_env: OnceCell::new(),
             pool: OnceCell::new(),
             fingerprint: OnceCell::new(),
             load_us,
@@ -181,7 +186,43 @@ impl Model {
     ///
     /// [`Error::BadModel`], [`Error::UnsupportedModel`].
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.0.tokenizer.get_or_try_init(|| Tokenizer::open(&self.0.gguf.metadata))
+        self.shared_tokenizer().map(|tokenizer| &**tokenizer)
+    }
+
+    fn shared_tokenizer(&self) -> Result<&Arc<Tokenizer>> {
+        self.0.tokenizer.get_or_try_init(|| Tokenizer::open(&self.0.gguf.metadata).map(Arc::new))
+    }
+
+    /// The chat template, corrected where a converter is known to have written a wrong one; compiled when it is first
+    /// asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadModel`] if it does not compile.
+    pub fn chat_template(&self) -> Result<Option<&Template>> {
+        self.0
+            .template
+            .get_or_try_init(|| Template::of_model(&self.0.gguf.metadata))
+            .map(Option::as_ref)
+    }
+
+    /// What all grammars over this vocabulary share; built when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] for a vocabulary without an end.
+    pub fn grammar_env(&self) -> Result<&Arc<GrammarEnv>> {
+        self.0.grammar_env.get_or_try_init(|| {
+            let tokenizer = Arc::clone(self.shared_tokenizer()?);
+            let tokens = (0..tokenizer.vocab_len() as i32)
+                .map(|token| tokenizer.token_bytes(token).map(<[u8]>::to_vec));
+            let vocab = VocabBytes {
+                tokens: tokens.collect(),
+                eog: tokenizer.eog_tokens().to_vec(),
+                encode: Some(Arc::new(move |text| tokenizer.encode(text, false, false, None).ok())),
+            };
+            GrammarEnv::new(vocab)
+        })
     }
 
     /// The pool that contexts use which bring none.
