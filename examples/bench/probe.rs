@@ -53,7 +53,10 @@ fn together(threads: usize, rounds: usize, work: impl Fn(usize) + Sync) -> f64 {
                     })
                 })
                 .collect();
-            handles.into_iter().map(|handle| handle.join().expect("a probe does not panic")).collect()
+            handles
+                .into_iter()
+                .map(|handle| handle.join().expect("a probe does not panic"))
+                .collect()
         });
         let from = spans.iter().map(|span| span.0).min().expect("at least one thread");
         let to = spans.iter().map(|span| span.1).max().expect("at least one thread");

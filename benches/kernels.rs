@@ -1,0 +1,243 @@
+//! Every kernel of every table this CPU runs: `cargo bench --bench kernels [-- FILTER]`.
+//!
+//! Names read `table/kernel/shape`. Products of one token and all that streams weights report bytes
+//! each second, products of several tokens report multiply-adds. `near` works from the second cache,
+//! `far` from memory. The two probes printed first say what this machine can do at this minute.
+#![allow(clippy::print_stdout, missing_docs)]
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fastrand::Rng;
+use half::f16;
+use std::{hint::black_box, time::Duration};
+use tern::kernels::{
+    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
+    screen::{PlaneOf, Split, split_row},
+};
+
+#[path = "../examples/bench/probe.rs"]
+mod probe;
+
+/// Bytes that no cache holds.
+const FAR: usize = 96 << 20;
+
+/// Bytes that the second cache holds.
+const NEAR: usize = 320 << 10;
+
+fn codes(form: Form, bytes: usize, rng: &mut Rng) -> Vec<u8> {
+    (0..bytes)
+        .map(|_| match form.code {
+            Code::Base3 => rng.u8(0..243),
+            _ => (0..4).map(|f| rng.u8(0..3) << (2 * f)).sum(),
+        })
+        .collect()
+}
+
+/// A block repeated to about `bytes`.
+fn repeated(block: &[u8], bytes: usize) -> Vec<u8> {
+    block.repeat((bytes / block.len()).max(1))
+}
+
+/// Random acts; their order within a block of tokens does not matter to time.
+fn acts(tokens: usize, k: usize, rng: &mut Rng) -> (Vec<i8>, Vec<RowScale>, usize) {
+    let stride = k.next_multiple_of(PAD);
+    let codes = (0..tokens * stride).map(|_| rng.i8(-127..=127)).collect();
+    (codes, vec![RowScale { step: 1.0, sum: 0 }; tokens], stride)
+}
+
+fn floats(n: usize, rng: &mut Rng) -> Vec<f32> {
+    (0..n).map(|_| rng.f32() - 0.5).collect()
+}
+
+fn probes(_: &mut Criterion) {
+    for threads in [1, 2] {
+        let bandwidth = probe::read_bandwidth(threads, 1 << 30, 5) / 1e9;
+        let (peak, name) = probe::dot_peak(threads, 5);
+        println!("{threads} thread(s): reads {bandwidth:.1} GB/s, {name} {:.0} GMAC/s", peak / 1e9);
+    }
+}
+
+fn dots(criterion: &mut Criterion) {
+    let mut rng = Rng::with_seed(1);
+    for table in Kernels::available() {
+        let mut group = criterion.benchmark_group(format!("{}/dots", table.name()));
+        for form in table.forms() {
+            let k = 2560;
+            let bytes = form.panel_bytes(k);
+            let block = codes(*form, bytes, &mut rng);
+            let scalar = table.name() == "scalar";
+            for (tokens, place, size) in [
+                (1, "near", NEAR),
+                (1, "far", FAR),
+                (2, "near", NEAR),
+                (8, "near", NEAR),
+                (128, "near", NEAR),
+            ] {
+                let panels = repeated(&block, if scalar { bytes } else { size });
+                let (codes, rows, stride) = acts(tokens, k, &mut rng);
+                let acts = Acts { codes: &codes, rows: &rows, stride, layout: table.layout() };
+                let mut out = vec![0; tokens * form.rows()];
+                group.throughput(if tokens == 1 {
+                    Throughput::Bytes(panels.len() as u64)
+                } else {
+                    let rows = panels.len() / bytes * form.rows();
+                    Throughput::Elements((rows * k * tokens) as u64)
+                });
+                let name = format!("{:?}x{}, {tokens} tokens, {place}", form.code, form.tiles);
+                group.bench_function(name, |bencher| {
+                    bencher.iter(|| {
+                        for panel in panels.chunks_exact(bytes) {
+                            table.dots(panel, *form, k, black_box(acts), &mut out);
+                        }
+                    });
+                });
+            }
+        }
+    }
+}
+
+/// The feed-forward block of BitNet 2B, streamed from memory; bytes are those of what is read.
+fn sparse(criterion: &mut Criterion) {
+    let mut rng = Rng::with_seed(2);
+    let (n, m) = (2560, 6912);
+    let up = repeated(&codes(Form::ROWS, n / 4 * m, &mut rng), FAR);
+    let panel = Form::COLUMNS.panel_bytes(m);
+    let down = repeated(&codes(Form::COLUMNS, panel, &mut rng), FAR);
+    for table in Kernels::available().skip(1) {
+        let mut group = criterion.benchmark_group(format!("{}/sparse", table.name()));
+        for percent in [10, 18, 32, 50, 100] {
+            // Other rows in each matrix, so that no cache helps.
+            let mut live: Vec<Vec<u32>> = Vec::new();
+            for _ in up.chunks_exact(n / 4 * m) {
+                live.push((0..m as u32).filter(|_| rng.u32(0..100) < percent).collect());
+            }
+            let acts: Vec<i8> = (0..n).map(|_| rng.i8(-127..=127)).collect();
+            let mut out = vec![0; m];
+            let count: usize = live.iter().map(Vec::len).sum();
+            group.throughput(Throughput::Bytes((count * n / 4) as u64));
+            group.bench_function(format!("rows, {percent} %"), |bencher| {
+                bencher.iter(|| {
+                    for (rows, live) in up.chunks_exact(n / 4 * m).zip(&live) {
+                        let of = RowsOf { rows, k: n, acts: &acts, sum: 0 };
+                        table.live_rows(black_box(of), live, &mut out[..live.len()]);
+                    }
+                });
+            });
+            let acts: Vec<i8> =
+                (0..m).map(|_| i8::from(rng.u32(0..100) < percent) * rng.i8(1..=127)).collect();
+            let (mut places, mut kept) = (vec![0; m], vec![0; m]);
+            let live = Live::collect(&acts, &mut places, &mut kept);
+            let panels = down.len() / panel;
+            group.throughput(Throughput::Bytes((panels * live.places.len() * 64) as u64));
+            group.bench_function(format!("columns, {percent} %"), |bencher| {
+                bencher.iter(|| {
+                    for panel in down.chunks_exact(panel) {
+                        table.live_columns(panel, black_box(live), &mut out[..256]);
+                    }
+                });
+            });
+        }
+    }
+}
+
+fn head(criterion: &mut Criterion) {
+    let mut rng = Rng::with_seed(3);
+    let k = 2560;
+    let state = floats(k, &mut rng);
+    let (mut first, mut second) = (vec![0; k], vec![0; k]);
+    let split = Split::new(&state, &mut first, &mut second);
+    let (mut high, mut low) = (vec![0; k / 2], vec![0; k / 2]);
+    split_row(&floats(k, &mut rng), &mut high, &mut low);
+    for table in Kernels::available() {
+        let mut group = criterion.benchmark_group(format!("{}/head", table.name()));
+        for (place, size) in [("near", NEAR), ("far", FAR)] {
+            if table.name() == "scalar" && place == "far" {
+                continue;
+            }
+            let plane = repeated(&high, size);
+            let live: Vec<u32> = (0..(plane.len() / (k / 2)) as u32).collect();
+            let mut out = vec![[0; 2]; live.len()];
+            group.throughput(Throughput::Bytes(plane.len() as u64));
+            group.bench_function(format!("nibbles, {place}"), |bencher| {
+                let of = PlaneOf { rows: &plane, k, codes: split.codes };
+                bencher.iter(|| table.nibbles(black_box(of), &live, &mut out));
+            });
+            for kind in [RowType::F32, RowType::F16, RowType::Bf16, RowType::Q8_0, RowType::Q6K] {
+                let bytes = kind.row_bytes(k).expect("whole blocks");
+                let row: Vec<u8> = (0..bytes).map(|i| (i % 61) as u8).collect();
+                let rows = repeated(&row, size);
+                for inputs in [1, 8] {
+                    let input = floats(inputs * k, &mut rng);
+                    let mut out = vec![0.0; rows.len() / bytes * inputs];
+                    let name = format!("{kind:?}, {inputs} inputs, {place}");
+                    group.throughput(Throughput::Bytes(rows.len() as u64));
+                    group.bench_function(name, |b| {
+                        b.iter(|| table.row_dots(black_box(&rows), kind, &input, k, &mut out));
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// One block of 64 positions; elements are the multiply-adds of scores and values.
+fn attention(criterion: &mut Criterion) {
+    let mut rng = Rng::with_seed(4);
+    let dim = 128;
+    let halves: Vec<f16> = floats(dim * BLOCK, &mut rng).into_iter().map(f16::from_f32).collect();
+    let bytes: Vec<i8> = (0..dim * BLOCK).map(|_| rng.i8(-127..=127)).collect();
+    let steps = floats(BLOCK, &mut rng);
+    let half = KvBlock::F16 { keys: &halves, values: &halves };
+    let byte = KvBlock::I8 { keys: &bytes, values: &bytes, key_steps: &steps, value_steps: &steps };
+    for table in Kernels::available() {
+        let mut group = criterion.benchmark_group(format!("{}/attend", table.name()));
+        for n in [1, 4, 64] {
+            let (queries, lens) = (floats(n * dim, &mut rng), vec![BLOCK; n]);
+            let (mut max, mut sum) = (vec![f32::NEG_INFINITY; n], vec![0.0; n]);
+            let mut acc = vec![0.0; n * dim];
+            group.throughput(Throughput::Elements((n * BLOCK * dim * 2) as u64));
+            for (name, block) in [("f16", half), ("i8", byte)] {
+                group.bench_function(format!("{name}, {n} queries"), |bencher| {
+                    bencher.iter(|| {
+                        let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc };
+                        table.attend(black_box(&queries), block, &lens, &mut state);
+                    });
+                });
+            }
+        }
+    }
+}
+
+fn float_steps(criterion: &mut Criterion) {
+    let mut rng = Rng::with_seed(5);
+    let n = 2560;
+    let (x, y) = (floats(n, &mut rng), floats(n, &mut rng));
+    let dots: Vec<i32> = (0..n as i32).collect();
+    let (mut out, mut codes) = (vec![0.0; n], vec![0; n]);
+    for table in Kernels::available() {
+        let mut group = criterion.benchmark_group(format!("{}/float", table.name()));
+        group.throughput(Throughput::Elements(n as u64));
+        group.bench_function("rms_norm", |b| b.iter(|| table.rms_norm(&x, &y, 1e-5, &mut out)));
+        group.bench_function("quantize", |b| b.iter(|| table.quantize(black_box(&x), &mut codes)));
+        group.bench_function("rescale", |b| b.iter(|| table.rescale(&dots, &y, 0.5, &mut out)));
+        group.bench_function("relu2_mul", |b| b.iter(|| table.relu2_mul(&x, &y, &mut out)));
+        group.bench_function("silu_mul", |b| b.iter(|| table.silu_mul(&x, &y, &mut out)));
+        group.bench_function("add", |b| b.iter(|| table.add(&mut out, black_box(&y))));
+        group.bench_function("rotate", |b| {
+            b.iter(|| table.rotate(&mut out, 128, Pairs::Half, black_box(&y[..128])));
+        });
+        let (mut max, mut sum) = (0.5, 1.0);
+        group.bench_function("merge", |b| {
+            b.iter(|| table.merge(&mut max, &mut sum, &mut out, 0.5, 0.25, black_box(&y)));
+        });
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(100))
+        .measurement_time(Duration::from_millis(400));
+    targets = probes, dots, sparse, head, attention, float_steps
+}
+criterion_main!(benches);
