@@ -141,6 +141,13 @@ fn contradictory_tokenizers_are_refused() {
             refused(&format!("{key} = {id}"), with(key, Value::U32(id)), key);
         }
     }
+    for size in [0, 511, 513] {
+        let key = "bitnet-b1.58.vocab_size";
+        refused(&format!("{key} = {size}"), with(key, Value::U32(size)), key);
+    }
+    let plan = Plan { vocab: 512, ..Plan::default() };
+    refused("511 tokens, 512 rows", tiny::bytes_with(&plan, 511), "tokenizer.ggml.tokens");
+    refused("513 tokens, 512 rows", tiny::bytes_with(&plan, 513), "tokenizer.ggml.tokens");
     refused("model", with("tokenizer.ggml.model", Value::String(b"wordpiece")), "'wordpiece'");
     refused("split", with("tokenizer.ggml.pre", Value::String(b"unheard-of")), "'unheard-of'");
     for (key, value) in [

@@ -135,7 +135,7 @@ impl Model {
             load_us,
         };
         let model = Self(Arc::new(inner));
-        model.tokenizer()?;
+        check_vocabulary(&model.0.gguf, &model.0.config, model.tokenizer()?.vocab_len())?;
         if let Some(progress) = &mut options.progress
             && !progress(1.0)
         {
@@ -264,5 +264,22 @@ impl Model {
     #[must_use]
     pub fn is_same(&self, other: &Model) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+/// Tokens, embedding rows and the size a file declares must be one number: ids index all three.
+fn check_vocabulary(gguf: &Gguf, config: &Config, tokens: usize) -> Result<()> {
+    let meta = &gguf.metadata;
+    if config.n_vocab != tokens && config.n_vocab > 0 {
+        let rule = format!("{tokens} tokens, but token_embd.weight has {} rows", config.n_vocab);
+        return Err(gguf.source().blame(meta.reject("tokenizer.ggml.tokens", rule)));
+    }
+    let key = format!("{}.vocab_size", config.architecture);
+    match meta.opt_u32(&key)? {
+        Some(size) if size as usize != tokens => {
+            let rule = format!("{size}, but there are {tokens} tokens");
+            Err(gguf.source().blame(meta.reject(&key, rule)))
+        }
+        _ => Ok(()),
     }
 }

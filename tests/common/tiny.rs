@@ -12,6 +12,11 @@ pub(crate) use vocab::Vocabulary;
 
 /// The model file that a plan describes, vocabulary made up.
 pub(crate) fn bytes(plan: &Plan) -> Vec<u8> {
-    let vocabulary = Vocabulary::made_up(plan.vocab as usize);
+    bytes_with(plan, plan.vocab as usize)
+}
+
+/// The same with a vocabulary of another size than the plan's.
+pub(crate) fn bytes_with(plan: &Plan, vocab: usize) -> Vec<u8> {
+    let vocabulary = Vocabulary::made_up(vocab);
     plan.write(Vec::new(), &vocabulary, |_, _| {}).expect("a test's plan has a valid shape")
 }
