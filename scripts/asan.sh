@@ -1,0 +1,8 @@
+#!/bin/sh
+# The Rust tests and the C programs under the address sanitizer, on the stable toolchain.
+set -eu
+cd "$(dirname "$0")/.."
+target=$(rustc -vV | sed -n 's/^host: //p')
+export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan
+cargo test --locked --target "$target" --lib -- --skip the_longest_row
+cargo test --locked --target "$target" --test malformed --test lying --test sequences --test session --test determinism

@@ -1,0 +1,110 @@
+//! The models that ship: real weights, real text, an end of the turn.
+
+use tern::{
+    context::{Context, ContextOptions, EvalOptions, Want},
+    model::{LoadOptions, Model},
+    sampler::{Sampler, logprobs::log_softmax_at},
+    session::{Finish, GenerateOptions, Session, SessionOptions},
+};
+
+fn open(name: &str) -> Model {
+    let path = format!("{}/examples/models/{name}", env!("CARGO_MANIFEST_DIR"));
+    Model::open(path, LoadOptions::default()).expect("the model loads")
+}
+
+/// Mean loss over some stories, each BOS, text and EOS in windows of 512: nats a token, tokens, bytes.
+fn held_out(model: &Model, stories: &[&str]) -> (f64, usize, usize) {
+    let tokenizer = model.tokenizer().expect("a vocabulary");
+    let (bos, eos) = (tokenizer.bos().expect("BOS"), tokenizer.eos().expect("EOS"));
+    let (mut sum, mut count, mut bytes) = (0.0, 0, 0);
+    let mut context =
+        Context::new(model, ContextOptions { n_ctx: 512, ..Default::default() }).expect("small");
+    for story in stories {
+        let mut tokens = vec![bos];
+        tokens.extend(tokenizer.encode(story, false, false, None).expect("text"));
+        tokens.push(eos);
+        bytes += story.len();
+        for window in tokens.chunks(512) {
+            context.clear(0).expect("there");
+            context
+                .eval(window, EvalOptions { want: Want::All, ..Default::default() })
+                .expect("fits");
+            for (row, token) in window[1..].iter().enumerate() {
+                sum -= f64::from(
+                    log_softmax_at(context.logits(row).expect("kept"), *token).expect("numbers"),
+                );
+                count += 1;
+            }
+        }
+    }
+    (sum / count as f64, count, bytes)
+}
+
+fn stories(text: &str) -> Vec<&str> {
+    text.split("<|endoftext|>")
+        .map(|story| story.trim_matches('\n'))
+        .filter(|story| !story.is_empty())
+        .collect()
+}
+
+fn answer(model: &Model, question: &str) -> (String, Finish) {
+    let mut session = Session::new(model, SessionOptions::default()).expect("small");
+    let mut text = String::new();
+    let options =
+        GenerateOptions { sampler: Some(Sampler::new(0)), max_tokens: 220, ..Default::default() };
+    let finish = session.respond(Some(question), options, |chunk| {
+        text.push_str(chunk.text);
+        true
+    });
+    (text, finish.expect("answers"))
+}
+
+#[test]
+fn the_seed_model_has_the_held_out_loss_of_its_card() {
+    let model = open("seed-s.gguf");
+    // All 359 stories of the card take a minute without optimisation; TERN_HELDOUT names a file with them.
+    let all = std::env::var("TERN_HELDOUT")
+        .ok()
+        .map(|path| std::fs::read_to_string(path).expect("readable"));
+    match &all {
+        Some(text) => {
+            let (nats, count, _) = held_out(&model, &stories(text));
+            println!("{nats:.4} nats a token over {count} tokens; the card has 2.1769");
+            assert!(
+                (nats / 2.1769 - 1.0).abs() < 0.005,
+                "{nats} nats a token over {count} tokens; the card has 2.1769"
+            );
+        }
+        None => {
+            let (nats, count, bytes) =
+                held_out(&model, &stories(include_str!("data/text/stories-heldout.txt")));
+            println!("{nats:.4} nats a token over {count} tokens, {bytes} bytes");
+            assert!(
+                (nats / SIXTY_STORIES - 1.0).abs() < 0.005,
+                "{nats} nats a token over {count} tokens"
+            );
+        }
+    }
+}
+
+/// What this engine measured on the sixty stories when all 359 gave the card's figure.
+const SIXTY_STORIES: f64 = 2.5406;
+
+#[test]
+fn the_seed_model_says_what_its_card_says() {
+    let model = open("seed-s.gguf");
+    for (question, want) in [
+        ("Hi! How are you?", "I'm doing well, thanks for asking."),
+        ("What is your favorite food?", "I love pizza."),
+        ("What do you do for a living?", "I'm a teacher."),
+        (
+            "Tell me a story about a dog.",
+            "Once upon a time, there was a little dog named Spot. Spot loved to play with his ball. One day, Spot saw a big dog.",
+        ),
+    ] {
+        let (text, finish) = answer(&model, question);
+        assert_eq!(finish, Finish::EndOfGeneration, "{question}: {text}");
+        // The card's texts are bitnet.cpp's: equal up to the first near-tie, so only the longer starts are compared.
+        assert!(text.starts_with(want), "{question}: {text}");
+    }
+}
