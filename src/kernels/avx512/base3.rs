@@ -1,13 +1,13 @@
 //! Ternary products of base-3 panels, decoded by table (VBMI).
 //!
-//! A byte is `85*c4 + v` with `v = 27*c3 + 9*c2 + 3*c1 + c0 <= 80`. Two tables
-//! of 128 bytes (`vpermi2b`, chosen by the top bit) turn it into the two-bit
-//! fields of `c0..c3`; the fifth code is arithmetic:
+//! A byte is `85*c4 + v` with `v = 27*c3 + 9*c2 + 3*c1 + c0 <= 80`:
 //!
 //! ```text
 //! avg(a, b) = (a + b + 1) >> 1
 //! avg(byte, avg(byte, 0)) = 3/4 of the byte, so c4 stands in its top two bits:
 //!     byte   0..80  ->   0..=60     85..165 ->  64..=124     170..250 -> 128..=188
+//! v = byte - 85*c4, and 85*c4 is linear in the bits of c4: 01010101 for bit 0, 10101010 for bit 1 (GFNI)
+//! fields of c0..c3 = table[v], 128 bytes in two registers (VBMI)
 //! ```
 //!
 //! One token multiplies as in `dots`, masking in place; the fifth code and the
@@ -41,21 +41,20 @@ type Sums = [[i32; 16]; TILES];
 #[derive(Clone, Copy)]
 struct Decoded([u8; 64], [u8; 64]);
 
-/// The two-bit fields of every byte, 64 bytes a register.
-static FIELDS: [[u8; 64]; 4] = {
-    let mut fields = [[0; 64]; 4];
-    let mut byte = 0;
-    while byte < 256 {
-        let v = byte % 85;
+/// The two-bit fields of `v`, for the 81 values that occur: two registers of a table of 128 bytes.
+static FIELDS: [[u8; 64]; 2] = {
+    let mut fields = [[0; 64]; 2];
+    let mut v = 0;
+    while v < 128 {
         let codes = v % 3 | v / 3 % 3 << 2 | v / 9 % 3 << 4 | v / 27 % 3 << 6;
-        fields[byte / 64][byte % 64] = codes as u8;
-        byte += 1;
+        fields[v / 64][v % 64] = codes as u8;
+        v += 1;
     }
     fields
 };
 
 /// Products of either form.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni")]
 pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
     if form.code != Code::Base3 {
         return two_bits::dots(panel, form, k, acts, out);
@@ -87,39 +86,51 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
     }
 }
 
-/// [`FIELDS`] in registers.
-#[target_feature(enable = "avx512f")]
-fn tables() -> [__m512i; 4] {
-    [load64(&FIELDS[0]), load64(&FIELDS[1]), load64(&FIELDS[2]), load64(&FIELDS[3])]
+/// What decoding keeps in registers.
+struct Tables {
+    fields: [__m512i; 2],
+    /// The bits of `c4 << 6` to `85 * c4`: bit 6 to 01010101, bit 7 to 10101010.
+    times_85: __m512i,
+    top: __m512i,
 }
 
-/// The two-bit fields of 64 bytes, and the fifth code in the top two bits of each.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn decode(bytes: __m512i, tables: &[__m512i; 4]) -> (__m512i, __m512i) {
-    let low = _mm512_permutex2var_epi8(tables[0], bytes, tables[1]);
-    let high = _mm512_permutex2var_epi8(tables[2], bytes, tables[3]);
-    let fields = _mm512_mask_blend_epi8(_mm512_movepi8_mask(bytes), low, high);
-    let half = _mm512_avg_epu8(bytes, _mm512_setzero_si512());
-    (fields, _mm512_avg_epu8(bytes, half))
+impl Tables {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new() -> Self {
+        Self {
+            fields: [load64(&FIELDS[0]), load64(&FIELDS[1])],
+            times_85: _mm512_set1_epi64(0x4080_4080_4080_4080),
+            top: _mm512_set1_epi8(0xc0u8 as i8),
+        }
+    }
+
+    /// The two-bit fields of 64 bytes, and the fifth code in the top two bits of each.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,gfni")]
+    fn decode(&self, bytes: __m512i) -> (__m512i, __m512i) {
+        let half = _mm512_avg_epu8(bytes, _mm512_setzero_si512());
+        let fifth = _mm512_and_si512(_mm512_avg_epu8(bytes, half), self.top);
+        let v = _mm512_sub_epi8(bytes, _mm512_gf2p8affine_epi64_epi8::<0>(fifth, self.times_85));
+        (_mm512_permutex2var_epi8(self.fields[0], v, self.fields[1]), fifth)
+    }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni")]
 fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
-    let tables = tables();
+    let tables = Tables::new();
     let masks = two_bits::masks();
     let mut acc = [[_mm512_setzero_si512(); 5]; TILES];
     for (step, acts) in steps.iter().zip(codes.as_chunks::<20>().0) {
         let acts = acts.as_chunks::<4>().0;
         for (tile, acc) in step.iter().zip(&mut acc) {
             prefetch(tile, AHEAD);
-            let (x, fifth) = decode(load64(tile), &tables);
+            let (x, fifth) = tables.decode(load64(tile));
             for f in 0..4 {
                 let c = _mm512_and_si512(x, masks[f]);
                 acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
             }
-            let c = _mm512_and_si512(fifth, masks[3]);
-            acc[4] = _mm512_dpbusd_epi32(acc[4], c, splat(acts[4]));
+            acc[4] = _mm512_dpbusd_epi32(acc[4], fifth, splat(acts[4]));
         }
     }
     for (out, acc) in out.iter_mut().zip(acc) {
@@ -130,17 +141,23 @@ fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
     }
 }
 
+/// The fifth code, from the top bits.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn fifth_code(fifth: __m512i) -> __m512i {
+    _mm512_and_si512(_mm512_srli_epi16::<6>(fifth), _mm512_set1_epi8(3))
+}
+
 /// Decodes some steps to where the products of several tokens read them.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni")]
 fn decode_stretch(steps: &[Step], decoded: &mut [[Decoded; TILES]; STRETCH]) {
-    let tables = tables();
-    let mask = _mm512_set1_epi8(3);
+    let tables = Tables::new();
     for (step, decoded) in steps.iter().zip(decoded) {
         for (tile, decoded) in step.iter().zip(decoded) {
             prefetch(tile, AHEAD);
-            let (x, fifth) = decode(load64(tile), &tables);
+            let (x, fifth) = tables.decode(load64(tile));
             store64(&mut decoded.0, x);
-            store64(&mut decoded.1, _mm512_and_si512(_mm512_srli_epi16::<6>(fifth), mask));
+            store64(&mut decoded.1, fifth_code(fifth));
         }
     }
 }

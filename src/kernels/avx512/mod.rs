@@ -65,7 +65,7 @@ pub(super) fn detected() -> bool {
 
 /// Whether it has what [`KERNELS_VBMI`] enables beside that.
 pub(super) fn detected_vbmi() -> bool {
-    detected() && is_x86_feature_detected!("avx512vbmi")
+    detected() && is_x86_feature_detected!("avx512vbmi") && is_x86_feature_detected!("gfni")
 }
 
 /// Asks for the cache line `bytes` after `at`. Panels are contiguous, so beyond one lies the next.
