@@ -10,6 +10,7 @@ mod cache;
 mod eval;
 mod forward;
 mod head;
+mod plan;
 mod score;
 mod scratch;
 mod sequences;
@@ -18,12 +19,13 @@ mod state;
 
 pub use cache::KvType;
 pub use eval::{EvalOptions, Evaluated, Item, Status, Want};
+pub use plan::MemoryPlan;
 pub use score::Choice;
 pub use sequences::Trim;
 
 use crate::{
     error::{Error, Result},
-    model::Model,
+    model::{Config, Model},
     threads::ThreadPool,
 };
 use cache::{Geometry, Sequence};
@@ -151,7 +153,7 @@ impl Context {
     pub fn new(model: &Model, options: ContextOptions) -> Result<Self> {
         let weights = model.weights()?;
         let config = model.config();
-        let options = resolve(options, model)?;
+        let options = resolve(options, config)?;
         let pool = match &options.pool {
             Some(pool) => pool.clone(),
             None => model.default_pool()?.clone(),
@@ -262,8 +264,7 @@ impl Context {
 }
 
 /// Fills in the defaults and checks the ranges.
-pub(crate) fn resolve(mut options: ContextOptions, model: &Model) -> Result<ContextOptions> {
-    let config = model.config();
+pub(crate) fn resolve(mut options: ContextOptions, config: &Config) -> Result<ContextOptions> {
     let default = |value: &mut usize, default: usize| {
         if *value == 0 {
             *value = default;

@@ -119,6 +119,26 @@ impl Scratch {
         })
     }
 
+    /// What [`Scratch::bytes`] will be for these sizes.
+    pub(super) fn planned_bytes(
+        config: &Config,
+        panel: usize,
+        capacity: usize,
+        threads: usize,
+    ) -> usize {
+        let padded = |rows: usize| rows.next_multiple_of(panel);
+        let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
+        let widest = config.n_ff.max(config.n_embd).max(heads);
+        let codes = widest.next_multiple_of(crate::kernels::PAD);
+        let group = GROUP_ROWS * config.group();
+        let row = config.n_embd + padded(heads) + 2 * padded(kv) + 2 * heads + 2 * kv;
+        let row = row + padded(config.n_embd) + padded(config.n_ff) + config.rope_dim;
+        let states = 2 * (2 * group + group * config.head_dim);
+        let slot =
+            4 * (2 * widest + 3 * capacity * panel + group * config.head_dim + states) + codes;
+        capacity * (4 * row + codes + size_of::<crate::ops::norm::RowScale>()) + threads * slot
+    }
+
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         let floats = |vecs: &[&Vec<f32>]| vecs.iter().map(|vec| vec.len() * 4).sum::<usize>();

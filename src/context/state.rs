@@ -18,15 +18,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    file::{OpenOptions, Source},
+    file::{OpenOptions, Source, replace},
     hash::Fingerprint,
 };
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::Write, path::Path, sync::Arc};
 
 const MAGIC: &[u8; 8] = b"TERNSEQ1";
 const HEADER: usize = 64;
@@ -312,22 +307,10 @@ impl Context {
     ///
     /// [`Error::Io`]; [`Error::InvalidState`] after a trim.
     pub fn save_prefix(&self, sequence: usize, path: impl AsRef<Path>) -> Result<()> {
-        let path = path.as_ref();
         self.header(sequence, FILE_ALIGN)?;
+        let path = path.as_ref();
         let io = |source| Error::Io { what: format!("writing {}", path.display()), source };
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(format!(".{}.tmp", std::process::id()));
-        let beside = PathBuf::from(beside);
-        let write = || -> std::io::Result<()> {
-            let mut file = std::io::BufWriter::with_capacity(1 << 20, fs::File::create(&beside)?);
-            self.write_sequence(sequence, FILE_ALIGN, &mut file)?;
-            file.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-            fs::rename(&beside, path)
-        };
-        write().map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            io(error)
-        })
+        replace(path, |out| self.write_sequence(sequence, FILE_ALIGN, out).map_err(io))
     }
 
     /// Maps a prefix file into an empty sequence: no prefill, and no copy until a page is written to. The file must

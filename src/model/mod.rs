@@ -1,9 +1,12 @@
 //! What was learnt: immutable, shared by every context.
 
 mod config;
+mod convert;
+mod memory;
 mod weights;
 
 pub use config::{Activation, Config};
+pub(crate) use memory::{planned_form, planned_weights};
 pub use weights::{Layer, RowMatrix, Weights};
 
 use crate::{
@@ -44,6 +47,15 @@ impl fmt::Debug for LoadOptions<'_> {
             .field("kernels", &self.kernels)
             .finish()
     }
+}
+
+/// The table of a name, or the fastest.
+pub(crate) fn select_kernels(name: Option<&str>) -> Result<&'static Kernels> {
+    let Some(name) = name else { return Ok(Kernels::best()) };
+    Kernels::by_name(name).ok_or_else(|| {
+        let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
+        Error::Unsupported(format!("kernels {name:?}: this CPU runs {}", names.join(", ")).into())
+    })
 }
 
 /// A loaded model. A clone is another reference; any number of threads may use it.
@@ -89,15 +101,7 @@ impl Model {
         let start = Instant::now();
         let cancel = options.cancel.clone().unwrap_or_default();
         cancel.check()?;
-        let kernels = match &options.kernels {
-            None => Kernels::best(),
-            Some(name) => Kernels::by_name(name).ok_or_else(|| {
-                let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
-                Error::Unsupported(
-                    format!("kernels {name:?}: this CPU runs {}", names.join(", ")).into(),
-                )
-            })?,
-        };
+        let kernels = select_kernels(options.kernels.as_deref())?;
         let gguf = Gguf::parse(Arc::new(source))?;
         let config = Config::from_gguf(&gguf)?;
         let weights = if options.vocab_only {
@@ -113,7 +117,7 @@ impl Model {
             let mut loader = weights::Loader {
                 gguf: &gguf,
                 kernels,
-                form: kernels.forms()[0],
+                form: weights::Loader::form(&gguf, kernels),
                 cancel,
                 options: &mut options,
                 pool: &pool,

@@ -1,11 +1,11 @@
 //! Tensor names → a typed struct of packed matrices and vectors.
 
-use super::{Config, LoadOptions};
+use super::{Config, LoadOptions, convert::form_of};
 use crate::{
     Cancel,
     error::{Error, Result, try_zeroed},
     file::Gguf,
-    kernels::{Form, Kernels, RowType},
+    kernels::{Form, Kernels, MAX_K, RowType},
     packed::{PackedMatrix, TernaryType, buffer::Bytes},
     tensor::{DType, TensorInfo},
 };
@@ -112,6 +112,12 @@ pub(super) struct Loader<'a, 'p> {
 }
 
 impl Loader<'_, '_> {
+    /// The one form of all matrices: that of a packed file if the table reads it, else the table's own.
+    pub(super) fn form(gguf: &Gguf, kernels: &Kernels) -> Form {
+        let packed = gguf.tensors.iter().find_map(|tensor| form_of(tensor.dtype));
+        packed.filter(|form| kernels.forms().contains(form)).unwrap_or(kernels.forms()[0])
+    }
+
     /// Reads and packs everything.
     pub(super) fn weights(&mut self, config: &Config) -> Result<Weights> {
         let (width, vocab) = (config.n_embd, config.n_vocab);
@@ -227,6 +233,7 @@ impl Loader<'_, '_> {
             DType::I2_S => TernaryType::I2S,
             DType::TQ1_0 => TernaryType::Tq1_0,
             DType::TQ2_0 => TernaryType::Tq2_0,
+            packed if packed.panel().is_some() => return self.packed(&tensor, rows, k),
             other => {
                 return Err(Error::unsupported_model(
                     format!("tensor {name} has type {}", other.name()),
@@ -248,6 +255,45 @@ impl Loader<'_, '_> {
             matrix.scale_by(factor);
         }
         debug_assert!(self.kernels.forms().contains(&matrix.form()));
+        self.step()?;
+        Ok(matrix)
+    }
+
+    /// Panels as an earlier conversion wrote them: mapped where this table reads their form, else packed again.
+    fn packed(&mut self, tensor: &TensorInfo, rows: usize, k: usize) -> Result<PackedMatrix> {
+        let name = &tensor.name;
+        let form = form_of(tensor.dtype)
+            .ok_or_else(|| Error::bad_model(name, "a packed layout without a form"))?;
+        let codes = rows.div_ceil(form.rows()) * form.panel_bytes(k);
+        let range = tensor.range();
+        let split = range.start + codes as u64;
+        if k > MAX_K || range.end != split + 4 * rows as u64 {
+            return Err(Error::bad_model(
+                name,
+                format!("{} bytes do not fit {rows} x {k} weights", tensor.bytes),
+            ));
+        }
+        let source = self.gguf.source();
+        let scales: Vec<f32> = source
+            .bytes(split..range.end)?
+            .chunks_exact(4)
+            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+            .collect();
+        if let Some(row) = scales.iter().position(|scale| !(scale.is_finite() && *scale >= 0.0)) {
+            let rule = format!("scale {} of row {row}: a number from 0 up is wanted", scales[row]);
+            return Err(Error::bad_model(name, rule));
+        }
+        let matrix = PackedMatrix::from_panels(
+            form,
+            rows,
+            k,
+            Bytes::from_source(source, range.start..split)?,
+            scales,
+        )?;
+        if self.options.verify && !matrix.check_codes() {
+            return Err(Error::bad_model(name, "a byte that is no trits"));
+        }
+        let matrix = if form == self.form { matrix } else { matrix.repack(self.form)? };
         self.step()?;
         Ok(matrix)
     }

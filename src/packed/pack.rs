@@ -3,7 +3,7 @@
 use super::{Bytes, PackedMatrix, TernaryType, buffer::Pages, decode};
 use crate::{
     Cancel,
-    error::{Error, Result},
+    error::{Error, Result, try_zeroed},
     kernels::{Code, Form, MAX_K},
 };
 use rayon::prelude::*;
@@ -155,6 +155,43 @@ impl PackedMatrix {
             )?;
         scales.truncate(rows);
         Self::from_panels(form, rows, k, Bytes::Owned(pages), scales)
+    }
+}
+
+impl PackedMatrix {
+    /// The same weights in panels of another form.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn repack(&self, form: Form) -> Result<Self> {
+        let (rows, k) = (self.rows(), self.k());
+        let from = self.form();
+        let mut codes: Vec<u8> = try_zeroed(from.rows() * k, "a panel")?;
+        let mut plain: Vec<u8> = try_zeroed(form.rows() * k, "a panel")?;
+        let mut pages = Pages::zeroed(rows.div_ceil(form.rows()) * form.panel_bytes(k))?;
+        let mut held = usize::MAX;
+        for (p, panel) in pages.as_mut_slice().chunks_exact_mut(form.panel_bytes(k)).enumerate() {
+            plain.fill(1);
+            for (r, out) in plain.chunks_exact_mut(k).enumerate().take(rows - p * form.rows()) {
+                let row = p * form.rows() + r;
+                if row / from.rows() != held {
+                    held = row / from.rows();
+                    unpack_panel(from, k, self.panel(held), &mut codes);
+                }
+                out.copy_from_slice(&codes[row % from.rows() * k..][..k]);
+            }
+            pack_panel(form, k, &plain, panel);
+        }
+        Self::from_panels(form, rows, k, Bytes::Owned(pages), self.scales().to_vec())
+    }
+
+    /// Whether every byte of the panels is one that packing writes.
+    pub(crate) fn check_codes(&self) -> bool {
+        self.codes.as_slice().iter().all(|byte| match self.form().code {
+            Code::Base3 => *byte <= 85 * 2 + 80,
+            _ => byte & (byte >> 1) & 0x55 == 0,
+        })
     }
 }
 

@@ -28,6 +28,12 @@ pub enum DType {
     TQ2_0,
     /// Trits, four to a byte, in blocks of 128, and one f32 scale per tensor.
     I2_S,
+    /// This library's panels of 16 rows, two bits a trit, then one f32 scale a row.
+    TERN_T2_16,
+    /// The same in panels of 32 rows.
+    TERN_T2_32,
+    /// This library's panels of 32 rows, five trits a byte, then one f32 scale a row.
+    TERN_T3_32,
 }
 
 /// One row of the table: what a kind is called in a file and how much room it takes.
@@ -59,6 +65,10 @@ const LAYOUTS: &[Layout] = &[
     layout(DType::TQ2_0, 35, "TQ2_0", 256, 66, 0),
     // The tail holds the scale in its first four bytes; the rest may be garbage.
     layout(DType::I2_S, 36, "I2_S", 128, 32, 32),
+    // Rows are padded to whole panels and steps: `packed_bytes` has the sizes.
+    layout(DType::TERN_T2_16, 0x7e00, "TERN_T2_16", 128, 32, 0),
+    layout(DType::TERN_T2_32, 0x7e01, "TERN_T2_32", 128, 32, 0),
+    layout(DType::TERN_T3_32, 0x7e02, "TERN_T3_32", 128, 32, 0),
 ];
 
 const fn layout(
@@ -111,7 +121,25 @@ impl DType {
     /// Whether every element is −1, 0 or +1 times a scale.
     #[must_use]
     pub fn is_ternary(self) -> bool {
-        matches!(self, DType::I2_S | DType::TQ1_0 | DType::TQ2_0)
+        matches!(self, DType::I2_S | DType::TQ1_0 | DType::TQ2_0) || self.panel().is_some()
+    }
+
+    /// Rows of a panel and weights of a step, for this library's own layouts (docs/formats.md).
+    #[must_use]
+    pub fn panel(self) -> Option<(u64, u64)> {
+        match self {
+            DType::TERN_T2_16 => Some((16, 16)),
+            DType::TERN_T2_32 => Some((32, 16)),
+            DType::TERN_T3_32 => Some((32, 20)),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a tensor in panels: each row and step takes four, then the scales of the rows.
+    fn packed_bytes(shape: &Shape, (rows, step): (u64, u64)) -> Option<u64> {
+        let padded = shape.rows().checked_next_multiple_of(rows)?;
+        let codes = shape.columns().div_ceil(step).checked_mul(4)?.checked_mul(padded)?;
+        codes.checked_add(shape.rows().checked_mul(4)?)
     }
 
     /// Bytes of one row of `columns` elements, without the tensor's tail.
@@ -130,6 +158,10 @@ impl DType {
     /// `None` if its rows are not whole blocks or its size overflows.
     #[must_use]
     pub fn tensor_bytes(self, shape: &Shape) -> Option<u64> {
+        if let Some(panel) = self.panel() {
+            self.row_bytes(shape.columns())?;
+            return DType::packed_bytes(shape, panel);
+        }
         let rows = self.row_bytes(shape.columns())?.checked_mul(shape.rows())?;
         rows.checked_add(self.layout().tail_bytes)
     }
@@ -211,6 +243,7 @@ mod tests {
             match kind {
                 DType::F32 | DType::F16 | DType::BF16 | DType::Q4_0 | DType::Q8_0 => {}
                 DType::Q4_K | DType::Q6_K | DType::TQ1_0 | DType::TQ2_0 | DType::I2_S => {}
+                DType::TERN_T2_16 | DType::TERN_T2_32 | DType::TERN_T3_32 => {}
             }
         }
     }
