@@ -6,19 +6,20 @@
 //! GBNF, bounds what a source may ask for, and keeps its panics inside.
 //!
 //! **Bounds.** A source has at most [`SOURCE_MAX`] bytes, and its definitions may
-//! lead from one to the next only so far ([`bounds`]). Compiling runs on a thread
+//! lead from one to the next only so far (`bounds`). Compiling runs on a thread
 //! of its own with a large stack; a step takes less than 32 kB of the caller's.
-//! Lexer states, parser items and the work of one step are capped ([`env`]).
+//! Lexer states, parser items and the work of one step are capped (`env`).
 
 mod bounds;
 mod choice;
+mod ends;
 mod env;
 mod gbnf;
 mod message;
 mod schema;
 mod state;
 
-pub use env::{GrammarEnv, VocabBytes};
+pub use env::{Encode, GrammarEnv, VocabBytes};
 pub use state::GrammarState;
 
 use crate::error::{Error, Result};
@@ -44,7 +45,7 @@ pub enum GrammarKind {
     JsonSchema,
     /// A regular expression for the whole text, in the syntax of Rust's `regex`.
     Regex,
-    /// llama.cpp's notation: see [`gbnf`].
+    /// llama.cpp's notation, with its meaning: sets, repetitions, recursion.
     Gbnf,
     /// A JSON array of strings, one of which is the text.
     Choice,
@@ -92,7 +93,9 @@ impl Grammar {
         let start = on_own_stack(|| {
             let (grammar, lines) = translate(kind, source)?;
             let fail = |e| failure(&e, &lines);
-            let mut start = Matcher::new(Ok(env.factory().create_parser(grammar).map_err(fail)?));
+            let parser = env.factory().create_parser(grammar).map_err(fail)?;
+            ends::check(parser.parser.grammar())?;
+            let mut start = Matcher::new(Ok(parser));
             // The first mask finds grammars that no text can begin to satisfy,
             // and fills the lexer's tables for all copies.
             start.compute_mask_or_eos().map_err(fail)?;
@@ -135,7 +138,7 @@ fn translate(kind: GrammarKind, source: &str) -> Result<(TopLevelGrammar, Lines<
         }
         GrammarKind::JsonSchema => {
             let mut schema = json(source)?;
-            bounds::check_schema(&schema)?;
+            bounds::schema::check(&schema)?;
             schema::make_exact(&mut schema);
             (TopLevelGrammar::from_json_schema(schema::one_line(schema)), Lines::Keys(source))
         }
@@ -144,12 +147,12 @@ fn translate(kind: GrammarKind, source: &str) -> Result<(TopLevelGrammar, Lines<
             (TopLevelGrammar::from_lark(choice::to_lark(&json(source)?)?), Lines::None)
         }
         GrammarKind::Lark => {
-            bounds::check_lark(source)?;
+            bounds::lark::check(source)?;
             (TopLevelGrammar::from_lark(source.to_string()), Lines::Same)
         }
         GrammarKind::Gbnf => {
             let (lark, lines) = gbnf::to_lark(source)?;
-            bounds::check_lark(&lark)?;
+            bounds::lark::check(&lark)?;
             (TopLevelGrammar::from_lark(lark), Lines::Mapped(lines))
         }
     })
