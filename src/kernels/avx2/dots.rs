@@ -33,7 +33,7 @@ const ONE_FLUSH: usize = 8;
 const SEVERAL_FLUSH: usize = 16;
 
 /// One step of a panel, in two halves of eight rows.
-type Step = [[u8; 32]; 2];
+pub(super) type Step = [[u8; 32]; 2];
 
 /// The sums of one token.
 type Sums = [[i32; 8]; 2];
@@ -108,15 +108,10 @@ fn many<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out: &m
         let mut acc = [[zero; 2]; W];
         for (step, fields) in steps.iter().zip(fields) {
             prefetch(step, AHEAD);
-            for (h, half) in step.iter().enumerate() {
-                let codes = unpack(load32(half));
-                for (acts, codes) in fields.iter().zip(codes) {
-                    for (acc, acts) in acc.iter_mut().zip(acts) {
-                        let product = _mm256_maddubs_epi16(codes, splat(*acts));
-                        acc[h] = _mm256_add_epi16(acc[h], product);
-                    }
-                }
-            }
+            multiply::<W, 0>(&mut acc, step, &fields[0]);
+            multiply::<W, 2>(&mut acc, step, &fields[1]);
+            multiply::<W, 4>(&mut acc, step, &fields[2]);
+            multiply::<W, 6>(&mut acc, step, &fields[3]);
         }
         for (sums, acc) in sums.iter_mut().zip(acc) {
             for (sum, acc) in sums.iter_mut().zip(acc) {
@@ -131,14 +126,35 @@ fn many<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out: &m
     }
 }
 
-/// The four codes of every byte. Bits that a 16-bit shift brings in fall to the mask.
+/// One field of both halves with its acts of every token.
+#[inline]
 #[target_feature(enable = "avx2")]
-fn unpack(x: __m256i) -> [__m256i; 4] {
+pub(super) fn multiply<const W: usize, const SHIFT: i32>(
+    acc: &mut [[__m256i; 2]; W],
+    step: &Step,
+    acts: &[[i8; 4]; W],
+) {
+    // Bits that a 16-bit shift brings in from the neighbour fall to the mask.
     let mask = _mm256_set1_epi8(3);
-    [
-        _mm256_and_si256(x, mask),
-        _mm256_and_si256(_mm256_srli_epi16::<2>(x), mask),
-        _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask),
-        _mm256_and_si256(_mm256_srli_epi16::<6>(x), mask),
-    ]
+    let c = [
+        _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(load32(&step[0])), mask),
+        _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(load32(&step[1])), mask),
+    ];
+    for (acc, acts) in acc.iter_mut().zip(acts) {
+        let acts = splat(*acts);
+        for (acc, c) in acc.iter_mut().zip(c) {
+            *acc = keep(_mm256_add_epi16(*acc, _mm256_maddubs_epi16(c, acts)));
+        }
+    }
+}
+
+/// The same value, in a register: the compiler would add the products of all fields first, and spill them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn keep(mut x: __m256i) -> __m256i {
+    // SAFETY: there is no instruction in it.
+    unsafe {
+        std::arch::asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
+    }
+    x
 }

@@ -4,7 +4,11 @@
 //! holds four bytes of eight rows (`rows`) or one row of four columns in every field (`columns`);
 //! then a block of tokens is multiplied as in `dots`: four, or six where a table says so.
 
-use super::{dots::widen, load32, sparse, splat, store_i32};
+use super::{
+    dots::{Step, multiply, widen},
+    load32,
+    sparse::{self, add_i32},
+};
 use crate::kernels::{Acts, Code, Form, RowsOf};
 use std::arch::x86_64::*;
 
@@ -73,32 +77,20 @@ fn rows(panel: &[u8], k: usize, acts: Acts<'_>, out: &mut [i32]) {
 /// Adds one block of 16 rows to the sums of W tokens. Sixteen words of four fields are 64 terms of 508.
 #[target_feature(enable = "avx2")]
 fn rows_block<const W: usize>(words: &Words, codes: &[i8], tile: usize, out: &mut [i32]) {
-    let mask = _mm256_set1_epi8(3);
     let mut acc = [[_mm256_setzero_si256(); 2]; W];
     // Word j of field f holds the acts of four weights from 64*f + 4*j.
     let acts = codes.as_chunks::<4>().0.as_chunks::<W>().0;
     let Some(acts) = acts.first_chunk::<64>() else { return };
-    for (j, halves) in words.iter().enumerate() {
-        for (h, half) in halves.iter().enumerate() {
-            let x = load32(half);
-            let fields = [
-                x,
-                _mm256_srli_epi16::<2>(x),
-                _mm256_srli_epi16::<4>(x),
-                _mm256_srli_epi16::<6>(x),
-            ];
-            for (f, x) in fields.into_iter().enumerate() {
-                let c = _mm256_and_si256(x, mask);
-                for (acc, acts) in acc.iter_mut().zip(&acts[16 * f + j]) {
-                    acc[h] = _mm256_add_epi16(acc[h], _mm256_maddubs_epi16(c, splat(*acts)));
-                }
-            }
-        }
+    for (j, x) in words.iter().enumerate() {
+        multiply::<W, 0>(&mut acc, x, &acts[j]);
+        multiply::<W, 2>(&mut acc, x, &acts[16 + j]);
+        multiply::<W, 4>(&mut acc, x, &acts[32 + j]);
+        multiply::<W, 6>(&mut acc, x, &acts[48 + j]);
     }
     for (acc, out) in acc.iter().zip(out.chunks_exact_mut(32)) {
         let (sums, _) = out[16 * tile..].as_chunks_mut();
-        sparse::add_i32(&mut sums[0], widen(acc[0]));
-        sparse::add_i32(&mut sums[1], widen(acc[1]));
+        add_i32(&mut sums[0], widen(acc[0]));
+        add_i32(&mut sums[1], widen(acc[1]));
     }
 }
 
@@ -129,14 +121,15 @@ fn transpose(x: [__m256i; 8]) -> [__m256i; 8] {
 /// Fours of columns between two widenings: each adds one term of 508 to a sum.
 const FOURS: usize = 64;
 
-/// Four columns: vector `4*h + u` holds the rows `32*h + 16*l + 4*u + j` (lane `4*l + j`) of each field's 64.
-type Lanes = [Half; 8];
+/// Four columns, in pairs of vectors: vector `4*h + u` holds, in lane `4*l + j`, the rows `32*h + 16*l + 4*u + j`
+/// of each field's 64.
+type Lanes = [Step; 4];
 
 #[target_feature(enable = "avx2")]
 fn columns(panel: &[u8], acts: Acts<'_>, out: &mut [i32]) {
     let (columns, _) = panel.as_chunks::<64>();
     let (columns, _) = columns.as_chunks::<4>();
-    let mut lanes = [[[0; 32]; 8]; FOURS];
+    let mut lanes = [[[[0; 32]; 2]; 4]; FOURS];
     for (n, columns) in columns.chunks(FOURS).enumerate() {
         for (lanes, columns) in lanes.iter_mut().zip(columns) {
             interleave(columns, lanes);
@@ -155,20 +148,22 @@ fn columns(panel: &[u8], acts: Acts<'_>, out: &mut [i32]) {
             }
         }
     }
+    out.as_chunks_mut().0.iter_mut().for_each(order_rows);
 }
 
 /// Bytes of four columns side by side.
 #[target_feature(enable = "avx2")]
 fn interleave(columns: &[[u8; 64]; 4], lanes: &mut Lanes) {
-    for h in 0..2 {
+    let (low, high) = lanes.split_at_mut(2);
+    for (h, lanes) in [low, high].into_iter().enumerate() {
         let half = |c: usize| load32(&columns[c].as_chunks().0[h]);
         let (a, b, c, d) = (half(0), half(1), half(2), half(3));
         let (ab, cd) = (_mm256_unpacklo_epi8(a, b), _mm256_unpacklo_epi8(c, d));
         let (ab_high, cd_high) = (_mm256_unpackhi_epi8(a, b), _mm256_unpackhi_epi8(c, d));
-        store32(&mut lanes[4 * h], _mm256_unpacklo_epi16(ab, cd));
-        store32(&mut lanes[4 * h + 1], _mm256_unpackhi_epi16(ab, cd));
-        store32(&mut lanes[4 * h + 2], _mm256_unpacklo_epi16(ab_high, cd_high));
-        store32(&mut lanes[4 * h + 3], _mm256_unpackhi_epi16(ab_high, cd_high));
+        store32(&mut lanes[0][0], _mm256_unpacklo_epi16(ab, cd));
+        store32(&mut lanes[0][1], _mm256_unpackhi_epi16(ab, cd));
+        store32(&mut lanes[1][0], _mm256_unpacklo_epi16(ab_high, cd_high));
+        store32(&mut lanes[1][1], _mm256_unpackhi_epi16(ab_high, cd_high));
     }
 }
 
@@ -184,33 +179,29 @@ fn columns_block<const W: usize>(lanes: &[Lanes], codes: &[i8], out: &mut [i32])
 /// One field of [`columns_block`], 16 rows at a time.
 #[target_feature(enable = "avx2")]
 fn columns_field<const W: usize, const SHIFT: i32>(lanes: &[Lanes], codes: &[i8], out: &mut [i32]) {
-    let mask = _mm256_set1_epi8(3);
     let words = codes.as_chunks::<4>().0.as_chunks::<W>().0;
     for pair in 0..4 {
         let mut acc = [[_mm256_setzero_si256(); 2]; W];
         for (lanes, acts) in lanes.iter().zip(words) {
-            for n in 0..2 {
-                let x = _mm256_srli_epi16::<SHIFT>(load32(&lanes[2 * pair + n]));
-                let c = _mm256_and_si256(x, mask);
-                for (acc, acts) in acc.iter_mut().zip(acts) {
-                    acc[n] = _mm256_add_epi16(acc[n], _mm256_maddubs_epi16(c, splat(*acts)));
-                }
-            }
+            multiply::<W, SHIFT>(&mut acc, &lanes[pair], acts);
         }
+        let at = 4 * SHIFT as usize + 2 * pair;
         for (acc, out) in acc.iter().zip(out.chunks_exact_mut(256)) {
-            for (n, acc) in acc.iter().enumerate() {
-                let (h, u) = ((2 * pair + n) / 4, (2 * pair + n) % 4);
-                let rows = &mut out[32 * SHIFT as usize + 32 * h + 4 * u..];
-                let mut sums = [0; 8];
-                store_i32(&mut sums, widen(*acc));
-                for (row, sum) in rows.iter_mut().zip(&sums[..4]) {
-                    *row += sum;
-                }
-                for (row, sum) in rows[16..].iter_mut().zip(&sums[4..]) {
-                    *row += sum;
-                }
-            }
+            let (sums, _) = out.as_chunks_mut();
+            add_i32(&mut sums[at], widen(acc[0]));
+            add_i32(&mut sums[at + 1], widen(acc[1]));
         }
+    }
+}
+
+/// One token's sums, `[8*f + vector][lane]`, in the order of their rows.
+fn order_rows(out: &mut [i32; 256]) {
+    let sums = *out;
+    for (i, sums) in sums.chunks_exact(8).enumerate() {
+        let (f, h, u) = (i / 8, i % 8 / 4, i % 4);
+        let rows = &mut out[64 * f + 32 * h + 4 * u..];
+        rows[..4].copy_from_slice(&sums[..4]);
+        rows[16..20].copy_from_slice(&sums[4..]);
     }
 }
 
