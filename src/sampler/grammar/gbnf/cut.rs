@@ -1,23 +1,30 @@
 //! Rules cut into lexemes.
 
 use crate::sampler::grammar::gbnf::parse::{Node, Rule};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// How much text one lexeme may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
-    /// Whole runs of what cannot recurse.
-    Runs,
-    /// An item of a sequence: a text, a repeated set, a rule that cannot recurse.
-    Items,
-    /// As items, but no rule is a lexeme.
-    Texts,
-    /// One character.
-    Characters,
+/// What must not be one lexeme, but is cut into its parts.
+#[derive(Debug, Default)]
+pub(super) struct Torn {
+    nodes: HashSet<Node>,
+    /// Everything but single characters.
+    all: bool,
 }
 
-/// From coarse to fine.
-pub(super) const LEVELS: [Level; 4] = [Level::Runs, Level::Items, Level::Texts, Level::Characters];
+impl Torn {
+    /// Everything but single characters.
+    pub(super) fn all() -> Self {
+        Torn { nodes: HashSet::new(), all: true }
+    }
+
+    pub(super) fn add(&mut self, node: &Node) {
+        self.nodes.insert(node.clone());
+    }
+
+    fn has(&self, node: &Node) -> bool {
+        self.all || self.nodes.contains(node)
+    }
+}
 
 /// What a rule is made of after the cut.
 #[derive(Debug)]
@@ -41,11 +48,12 @@ pub(super) struct Cut {
     pub(super) lines: Vec<usize>,
 }
 
-pub(super) fn cut(rules: &[Rule], level: Level) -> Cut {
+/// The coarsest cut that tears what is `torn`.
+pub(super) fn cut(rules: &[Rule], torn: &Torn) -> Cut {
     let flat = flat(rules);
     let nullable = nullable(rules);
     let mut cutter = Cutter {
-        level,
+        torn,
         flat: &flat,
         nullable: &nullable,
         lexemes: HashMap::new(),
@@ -83,7 +91,7 @@ fn used_rules(part: &Part, found: &mut impl FnMut(usize)) {
 }
 
 struct Cutter<'a> {
-    level: Level,
+    torn: &'a Torn,
     flat: &'a [bool],
     nullable: &'a [bool],
     lexemes: HashMap<Node, usize>,
@@ -94,32 +102,33 @@ struct Cutter<'a> {
 
 impl Cutter<'_> {
     fn part(&mut self, node: &Node) -> Part {
-        if self.is_lexeme(node) {
-            return self.lexeme(node.clone());
-        }
         match node {
             Node::Char(_) => self.lexeme(node.clone()),
+            _ if is_flat(node, self.flat) && !self.torn.has(node) => self.lexeme(node.clone()),
             Node::Rule(number) => Part::Rule(*number),
-            Node::Seq(items) if self.level == Level::Runs => {
-                let mut parts = Vec::new();
-                let is_lexeme: Vec<bool> = items.iter().map(|item| self.is_lexeme(item)).collect();
-                let mut rest = items.as_slice();
-                while !rest.is_empty() {
-                    let at = items.len() - rest.len();
-                    let len = is_lexeme[at..].iter().take_while(|is| **is).count().max(1);
-                    let (run, after) = rest.split_at(len);
-                    rest = after;
-                    parts.push(match run {
-                        [one] => self.part(one),
-                        run => self.lexeme(Node::Seq(run.to_vec())),
-                    });
-                }
-                Part::Seq(parts)
-            }
-            Node::Seq(items) => Part::Seq(items.iter().map(|item| self.part(item)).collect()),
+            Node::Seq(items) => Part::Seq(self.sequence(items, is_flat(node, self.flat))),
             Node::Alt(items) => Part::Alt(items.iter().map(|item| self.part(item)).collect()),
             Node::Repeat(item, min, max) => Part::Repeat(Box::new(self.part(item)), *min, *max),
         }
+    }
+
+    /// Runs of items that cannot recurse become lexemes; those of a torn sequence stay apart.
+    fn sequence(&mut self, items: &[Node], torn: bool) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut rest = items;
+        while !rest.is_empty() {
+            let run = rest.iter().take_while(|item| is_flat(item, self.flat)).count();
+            let run = if torn { 1 } else { run.max(1) };
+            let (run, after) = rest.split_at(run);
+            rest = after;
+            let whole = Node::Seq(run.to_vec());
+            if run.len() > 1 && !self.torn.has(&whole) {
+                parts.push(self.lexeme(whole));
+            } else {
+                parts.extend(run.iter().map(|item| self.part(item)));
+            }
+        }
+        parts
     }
 
     /// A part for a lexeme that may be empty only where no lexeme stands at all.
@@ -136,27 +145,6 @@ impl Cutter<'_> {
         }
         let lexeme = Part::Lexeme(number);
         if is_nullable { Part::Repeat(Box::new(lexeme), 0, Some(1)) } else { lexeme }
-    }
-
-    fn is_lexeme(&self, node: &Node) -> bool {
-        match self.level {
-            Level::Runs => is_flat(node, self.flat),
-            Level::Items => {
-                is_item(node) || matches!(node, Node::Rule(number) if self.flat[*number])
-            }
-            Level::Texts => is_item(node),
-            Level::Characters => matches!(node, Node::Char(_)),
-        }
-    }
-}
-
-/// A text, a set, or one of them repeated.
-fn is_item(node: &Node) -> bool {
-    match node {
-        Node::Char(_) => true,
-        Node::Seq(items) => items.iter().all(|item| matches!(item, Node::Char(_))),
-        Node::Repeat(item, ..) => matches!(**item, Node::Char(_)),
-        Node::Rule(_) | Node::Alt(_) => false,
     }
 }
 

@@ -6,12 +6,12 @@
 //! numbers are lexemes. But a longest match may eat what belongs to the next
 //! lexeme. So:
 //!
-//! 1. [`parse`] reads rules into a tree;
-//! 2. [`cut`] cuts it into lexemes at one of four levels, from whole runs to
-//!    single characters;
-//! 3. [`overlap`] looks for a text where a longest match could matter;
-//! 4. the coarsest level without one is written as Lark. Single characters
-//!    never overlap, so there always is one.
+//! 1. `parse` reads rules into a tree;
+//! 2. `cut` cuts it into the longest lexemes there can be;
+//! 3. `overlap` names those that a longest match makes too long;
+//! 4. they are torn into their parts, and it begins again at 2, until none is
+//!    left; single characters never are too long;
+//! 5. `write` makes Lark of it.
 //!
 //! A grammar that does not recurse at all is one lexeme.
 
@@ -23,6 +23,9 @@ mod write;
 
 use crate::error::{Error, Result};
 use crate::sampler::grammar::bounds;
+
+/// Rounds of tearing before everything is torn.
+const ROUNDS_MAX: usize = 30;
 
 /// Longest source, in bytes.
 const SOURCE_MAX: usize = 1 << 18;
@@ -42,12 +45,22 @@ pub(super) fn to_lark(source: &str) -> Result<(String, Vec<usize>)> {
     let rules = parse::parse(source)?;
     // What follows takes a pass over all rules for each link of a chain.
     bounds::check(&rules.iter().map(parse::Rule::node).collect::<Vec<_>>())?;
-    let cut = cut::LEVELS
-        .into_iter()
-        .map(|level| cut::cut(&rules, level))
-        .find(|cut| !overlap::overlaps(&rules, cut))
-        .unwrap_or_else(|| cut::cut(&rules, cut::Level::Characters));
+    let cut = cut(&rules);
     Ok(write::lark(&rules, &cut))
+}
+
+/// The coarsest cut in which no lexeme is too long.
+fn cut(rules: &[parse::Rule]) -> cut::Cut {
+    let mut torn = cut::Torn::default();
+    for _ in 0..ROUNDS_MAX {
+        let cut = cut::cut(rules, &torn);
+        match overlap::too_long(rules, &cut).as_deref() {
+            Some([]) => return cut,
+            Some(lexemes) => lexemes.iter().for_each(|&lexeme| torn.add(&cut.lexemes[lexeme])),
+            None => break,
+        }
+    }
+    cut::cut(rules, &cut::Torn::all())
 }
 
 #[cfg(test)]

@@ -1,37 +1,95 @@
-//! Whether taking the longest lexeme can differ from what the grammar means.
+//! Where taking the longest lexeme can differ from what the grammar means.
 //!
 //! It can if there is a text that is a whole lexeme B, and that with one more
 //! character, one that may follow B, is the beginning of a lexeme A (B itself,
-//! or another): the lexer would go on with A. Whether A and B are ever possible
-//! at the same place is not asked, so the answer may be a needless yes.
+//! or another) possible at the same place: the lexer would go on with A. Then A
+//! is too long. Which lexemes are possible together is judged by the lexeme
+//! before them alone, so that some are called too long without need.
 
 use crate::sampler::grammar::gbnf::chars::Chars;
 use crate::sampler::grammar::gbnf::cut::{Cut, Part, fixpoint, nullable};
 use crate::sampler::grammar::gbnf::parse::{Node, Rule};
 
-/// States of all automata together; more count as an overlap.
+/// Lexemes of a grammar, states of all their automata together, and pairs of
+/// transitions looked at; with more of any there is no answer.
+const LEXEMES_MAX: usize = 1000;
 const STATES_MAX: usize = 20_000;
-
-/// Pairs of transitions looked at; more count as an overlap.
 const WORK_MAX: usize = 20_000_000;
 
-pub(super) fn overlaps(rules: &[Rule], cut: &Cut) -> bool {
+/// The lexemes that are too long; `None` if that takes too much work to tell.
+pub(super) fn too_long(rules: &[Rule], cut: &Cut) -> Option<Vec<usize>> {
+    let len = cut.lexemes.len();
+    if len > LEXEMES_MAX {
+        return None;
+    }
     let mut budget = STATES_MAX;
     let automata: Option<Vec<Automaton>> =
         cut.lexemes.iter().map(|lexeme| Automaton::new(lexeme, rules, &mut budget)).collect();
-    let Some(automata) = automata else { return true };
-    let follow = follow(rules, cut, &automata);
+    let automata = automata?;
     let mut work = WORK_MAX;
-    automata.iter().zip(&follow).any(|(b, follow)| {
-        !follow.is_empty()
-            && automata.iter().any(|a| extends(a, b, follow, &mut work).unwrap_or(true))
-    })
+    let order = Order::of(rules, cut);
+    let together = together(&automata, &order, &mut work)?;
+    let mut found = Vec::new();
+    for a in 0..len {
+        let mut is_too_long = false;
+        for b in (0..len).filter(|&b| together[a].has(b)) {
+            let mut follow = Chars::default();
+            for next in (0..len).filter(|&next| order.after[b].has(next)) {
+                automata[next].moves[0].iter().for_each(|(chars, _)| _ = follow.add(chars));
+            }
+            let extends = |in_a: usize, in_b: usize| {
+                automata[b].accepts[in_b]
+                    && automata[a].moves[in_a].iter().any(|(chars, _)| chars.intersects(&follow))
+            };
+            is_too_long |= meet(&automata[a], &automata[b], extends, &mut work)?;
+        }
+        if is_too_long {
+            found.push(a);
+        }
+    }
+    Some(found)
 }
 
-/// Whether a text of `b` can go on, with a character of `follow`, as the
-/// beginning of one of `a`. `None`: too much work to tell.
-fn extends(a: &Automaton, b: &Automaton, follow: &Chars, work: &mut usize) -> Option<bool> {
+/// For each lexeme, those that may be possible where it is.
+///
+/// After a lexeme, or after one that the same text could be as well, those that
+/// follow it; at the start, those a text begins with.
+fn together(automata: &[Automaton], order: &Order, work: &mut usize) -> Option<Vec<Set>> {
+    let len = automata.len();
+    // Lexemes with a text in common have one representative.
+    let mut group: Vec<usize> = (0..len).collect();
+    for a in 0..len {
+        for b in 0..a {
+            let both =
+                |in_a: usize, in_b: usize| automata[a].accepts[in_a] && automata[b].accepts[in_b];
+            if group[a] != group[b] && meet(&automata[a], &automata[b], both, work)? {
+                let (from, to) = (group[a], group[b]);
+                group.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
+            }
+        }
+    }
+    let mut possible: Vec<Set> = (0..len).map(|_| Set::new(len)).collect();
+    for lexeme in 0..len {
+        possible[group[lexeme]].add(&order.after[lexeme]);
+    }
+    possible.push(order.start.clone());
+    let mut together: Vec<Set> = (0..len).map(|_| Set::new(len)).collect();
+    for set in &possible {
+        (0..len).filter(|&lexeme| set.has(lexeme)).for_each(|lexeme| _ = together[lexeme].add(set));
+    }
+    Some(together)
+}
+
+/// Whether some text, not empty, leads the two automata to states that are
+/// `wanted`. `None`: too much work to tell.
+fn meet(
+    a: &Automaton,
+    b: &Automaton,
+    wanted: impl Fn(usize, usize) -> bool,
+    work: &mut usize,
+) -> Option<bool> {
     let mut seen = vec![false; a.moves.len() * b.moves.len()];
+    *work = work.checked_sub(seen.len() / 64)?;
     let mut todo = vec![(0, 0)];
     while let Some((in_a, in_b)) = todo.pop() {
         for (chars_b, to_b) in &b.moves[in_b] {
@@ -42,9 +100,7 @@ fn extends(a: &Automaton, b: &Automaton, follow: &Chars, work: &mut usize) -> Op
                     continue;
                 }
                 *seen = true;
-                if b.accepts[*to_b]
-                    && a.moves[*to_a].iter().any(|(chars, _)| chars.intersects(follow))
-                {
+                if wanted(*to_a, *to_b) {
                     return Some(true);
                 }
                 todo.push((*to_a, *to_b));
@@ -54,54 +110,85 @@ fn extends(a: &Automaton, b: &Automaton, follow: &Chars, work: &mut usize) -> Op
     Some(false)
 }
 
-/// The characters that may follow each lexeme.
-fn follow(rules: &[Rule], cut: &Cut, automata: &[Automaton]) -> Vec<Chars> {
-    let mut facts = Facts {
-        automata,
-        nullable: nullable(rules),
-        first: vec![Chars::default(); rules.len()],
-        after_rule: vec![Chars::default(); rules.len()],
-        after_lexeme: vec![Chars::default(); automata.len()],
-        grew: false,
-    };
-    let bodies =
-        || cut.rules.iter().enumerate().filter_map(|(n, part)| part.as_ref().map(|part| (n, part)));
-    fixpoint(|| {
+/// A set of lexemes.
+#[derive(Clone, Debug, PartialEq)]
+struct Set(Vec<u64>);
+
+impl Set {
+    fn new(len: usize) -> Self {
+        Set(vec![0; len.div_ceil(64)])
+    }
+
+    fn has(&self, lexeme: usize) -> bool {
+        self.0[lexeme / 64] >> (lexeme % 64) & 1 == 1
+    }
+
+    /// Adds all of `other`; whether that was more than nothing.
+    fn add(&mut self, other: &Set) -> bool {
         let mut grew = false;
-        for (number, part) in bodies() {
-            let first = facts.first(part);
-            grew |= facts.first[number].add(&first);
+        for (word, other) in self.0.iter_mut().zip(&other.0) {
+            grew |= *other & !*word != 0;
+            *word |= other;
         }
         grew
-    });
-    fixpoint(|| {
-        facts.grew = false;
-        for (number, part) in bodies() {
-            let after = facts.after_rule[number].clone();
-            facts.walk(part, &after);
-        }
-        facts.grew
-    });
-    facts.after_lexeme
+    }
 }
 
-struct Facts<'a> {
-    automata: &'a [Automaton],
+/// Which lexemes a text may begin with, and which may follow each other.
+struct Order {
+    start: Set,
+    after: Vec<Set>,
+}
+
+impl Order {
+    fn of(rules: &[Rule], cut: &Cut) -> Self {
+        let len = cut.lexemes.len();
+        let mut facts = Facts {
+            len,
+            nullable: nullable(rules),
+            first: vec![Set::new(len); rules.len()],
+            after_rule: vec![Set::new(len); rules.len()],
+            after_lexeme: vec![Set::new(len); len],
+            grew: false,
+        };
+        let bodies = || {
+            cut.rules.iter().enumerate().filter_map(|(n, part)| part.as_ref().map(|part| (n, part)))
+        };
+        fixpoint(|| {
+            let mut grew = false;
+            for (number, part) in bodies() {
+                let first = facts.first(part);
+                grew |= facts.first[number].add(&first);
+            }
+            grew
+        });
+        fixpoint(|| {
+            facts.grew = false;
+            for (number, part) in bodies() {
+                let after = facts.after_rule[number].clone();
+                facts.walk(part, &after);
+            }
+            facts.grew
+        });
+        Order { start: facts.first[0].clone(), after: facts.after_lexeme }
+    }
+}
+
+struct Facts {
+    len: usize,
     nullable: Vec<bool>,
-    first: Vec<Chars>,
-    after_rule: Vec<Chars>,
-    after_lexeme: Vec<Chars>,
+    first: Vec<Set>,
+    after_rule: Vec<Set>,
+    after_lexeme: Vec<Set>,
     grew: bool,
 }
 
-impl Facts<'_> {
-    /// The characters a part may begin with, as far as the rules' are known.
-    fn first(&self, part: &Part) -> Chars {
-        let mut first = Chars::default();
+impl Facts {
+    /// The lexemes a part may begin with, as far as the rules' are known.
+    fn first(&self, part: &Part) -> Set {
+        let mut first = Set::new(self.len);
         match part {
-            Part::Lexeme(number) => {
-                self.automata[*number].moves[0].iter().for_each(|(chars, _)| _ = first.add(chars))
-            }
+            Part::Lexeme(number) => first.0[number / 64] |= 1 << (number % 64),
             Part::Rule(number) => first = self.first[*number].clone(),
             Part::Alt(parts) => parts.iter().for_each(|part| _ = first.add(&self.first(part))),
             Part::Repeat(part, ..) => first = self.first(part),
@@ -128,7 +215,7 @@ impl Facts<'_> {
     }
 
     /// Notes what may come after everything in `part`, given what may come after it.
-    fn walk(&mut self, part: &Part, after: &Chars) {
+    fn walk(&mut self, part: &Part, after: &Set) {
         match part {
             Part::Lexeme(number) => self.grew |= self.after_lexeme[*number].add(after),
             Part::Rule(number) => self.grew |= self.after_rule[*number].add(after),
