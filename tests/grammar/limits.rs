@@ -112,6 +112,23 @@ fn hostile() -> Vec<(&'static str, GrammarKind, String)> {
             Gbnf,
             format!("root ::= {} root", list(3000, |i| format!("\"k{i}\" [a-f]*"), " | ")),
         ),
+        ("ids", Lark, "start: <[0-99999999]>\n".into()),
+        ("a name", Lark, "start: <|nothing|>\n".into()),
+        ("options", JsonSchema, "{\"x-guidance\":{\"whitespace_pattern\":\"(\"}}".into()),
+        ("odd options", JsonSchema, "{\"x-guidance\":[5]}".into()),
+        (
+            "odd keywords",
+            JsonSchema,
+            "{\"type\":5,\"allOf\":{},\"oneOf\":3,\"properties\":[],\"pattern\":1}".into(),
+        ),
+        (
+            "unions",
+            JsonSchema,
+            format!(
+                "{{\"oneOf\":[{}],\"$defs\":{{\"a\":{{\"oneOf\":[{{\"$ref\":\"#\"}}]}}}}}}",
+                list(3000, |_| "{\"$ref\":\"#/$defs/a\"}".into(), ",")
+            ),
+        ),
         ("too large", Regex, "a".repeat((1 << 20) + 1)),
     ]
 }

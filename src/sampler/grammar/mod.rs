@@ -137,10 +137,12 @@ fn translate(kind: GrammarKind, source: &str) -> Result<(TopLevelGrammar, Lines<
             (TopLevelGrammar::from_json_schema(schema::one_line(Value::Bool(true))), Lines::None)
         }
         GrammarKind::JsonSchema => {
-            let mut schema = json(source)?;
+            let schema = json(source)?;
             bounds::schema::check(&schema)?;
-            schema::make_exact(&mut schema);
-            (TopLevelGrammar::from_json_schema(schema::one_line(schema)), Lines::Keys(source))
+            (
+                TopLevelGrammar::from_json_schema(schema::one_line(schema::ready(schema))),
+                Lines::Keys(source),
+            )
         }
         GrammarKind::Regex => (TopLevelGrammar::from_regex(source), Lines::None),
         GrammarKind::Choice => {

@@ -1,10 +1,13 @@
-//! A JSON Schema made ready for llguidance.
+//! A JSON Schema made ready for llguidance, which honours a keyword or refuses the schema.
 //!
-//! llguidance honours a keyword or refuses the schema, with one exception: its
-//! patterns for dates and times let through a few that do not exist. They are
-//! replaced here by exact ones, leap years included; leap seconds are not
-//! written at all, since whether one is valid depends on the time zone.
+//! - Its patterns for dates and times let through a few that do not exist. They
+//!   are replaced by exact ones, leap years included; leap seconds are not
+//!   written at all, since whether one is valid depends on the time zone.
+//! - Keywords that say nothing where they stand are dropped rather than refused.
+//! - It takes `oneOf` where the options visibly exclude each other, but does not
+//!   look through references: options that are one are put in place of it.
 
+use crate::sampler::grammar::bounds;
 use serde_json::{Map, Value};
 
 /// Hours, minutes, seconds, fraction and zone of RFC 3339.
@@ -57,22 +60,113 @@ pub(super) fn one_line(schema: Value) -> Value {
     Value::Object(fields)
 }
 
-/// Replaces the formats `date`, `time` and `date-time` by exact patterns, wherever a schema stands.
-pub(super) fn make_exact(schema: &mut Value) {
-    match schema {
-        Value::Array(schemas) => schemas.iter_mut().for_each(make_exact),
-        Value::Object(fields) => {
-            for key in SCHEMAS {
-                fields.get_mut(key).into_iter().for_each(make_exact);
-            }
-            for key in MAPS {
-                if let Some(Value::Object(schemas)) = fields.get_mut(key) {
-                    schemas.values_mut().for_each(make_exact);
+/// The schema, ready: an equal one for every instance, save for leap seconds.
+pub(super) fn ready(schema: Value) -> Value {
+    let mut ready = schema.clone();
+    Pass { root: &schema, budget: INLINE_MAX }.visit(&mut ready);
+    ready
+}
+
+/// JSON values that options of `oneOf` may be copied to, all together.
+const INLINE_MAX: usize = 50_000;
+
+struct Pass<'a> {
+    root: &'a Value,
+    budget: usize,
+}
+
+impl Pass<'_> {
+    /// Works on `schema` and every schema within it.
+    fn visit(&mut self, schema: &mut Value) {
+        match schema {
+            Value::Array(schemas) => schemas.iter_mut().for_each(|schema| self.visit(schema)),
+            Value::Object(fields) => {
+                for key in SCHEMAS {
+                    if let Some(schema) = fields.get_mut(key) {
+                        self.visit(schema);
+                    }
+                }
+                for key in MAPS {
+                    if let Some(Value::Object(schemas)) = fields.get_mut(key) {
+                        schemas.values_mut().for_each(|schema| self.visit(schema));
+                    }
+                }
+                drop_idle(fields);
+                replace_format(fields);
+                if let Some(Value::Array(options)) = fields.get_mut("oneOf") {
+                    options.iter_mut().for_each(|option| self.inline(option));
                 }
             }
-            replace_format(fields);
+            _ => {}
         }
-        _ => {}
+    }
+
+    /// Puts the target in place of a schema that is nothing but a reference.
+    fn inline(&mut self, option: &mut Value) {
+        let reference = option
+            .as_object()
+            .filter(|fields| fields.len() == 1)
+            .and_then(|fields| fields.get("$ref"));
+        let target = reference
+            .and_then(Value::as_str)
+            .and_then(|reference| bounds::schema::resolve(self.root, reference));
+        if let Some(target) = target
+            && let Some(left) = self.budget.checked_sub(size(target))
+        {
+            self.budget = left;
+            let mut target = target.clone();
+            if let Value::Object(fields) = &mut target {
+                drop_idle(fields);
+                replace_format(fields);
+            }
+            *option = target;
+        }
+    }
+}
+
+/// Values in a JSON value, itself included.
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
+        _ => 1,
+    }
+}
+
+/// Drops keywords that every instance satisfies.
+fn drop_idle(fields: &mut Map<String, Value>) {
+    let is = |fields: &Map<String, Value>, key: &str, wanted: bool| {
+        fields.get(key).is_some_and(|value| match value {
+            Value::Bool(value) => *value == wanted,
+            // The empty schema is true.
+            Value::Object(fields) => wanted && fields.is_empty(),
+            _ => false,
+        })
+    };
+    for key in ["unevaluatedProperties", "unevaluatedItems", "propertyNames"] {
+        if is(fields, key, true) {
+            fields.remove(key);
+        }
+    }
+    for key in ["uniqueItems", "not"] {
+        if is(fields, key, false) {
+            fields.remove(key);
+        }
+    }
+    for (key, partner) in
+        [("minContains", "contains"), ("maxContains", "contains"), ("then", "if"), ("else", "if")]
+    {
+        if !fields.contains_key(partner) {
+            fields.remove(key);
+        }
+    }
+    if !fields.contains_key("then") && !fields.contains_key("else") {
+        fields.remove("if");
+    }
+    for key in ["dependentSchemas", "dependentRequired"] {
+        if fields.get(key).and_then(Value::as_object).is_some_and(Map::is_empty) {
+            fields.remove(key);
+        }
     }
 }
 
@@ -103,12 +197,12 @@ mod tests {
 
     #[test]
     fn formats_are_replaced_where_schemas_stand_and_nowhere_else() {
-        let mut schema = json!({
+        let schema = json!({
             "properties": { "format": { "type": "string", "format": "date" }, "x": { "format": "email" } },
             "enum": [{ "format": "date" }],
             "items": [{ "format": "time", "pattern": "Z$" }],
         });
-        make_exact(&mut schema);
+        let schema = ready(schema);
         assert_eq!(schema["properties"]["format"]["pattern"], json!(format!("^{DATE}$")));
         assert_eq!(schema["properties"]["x"], json!({ "format": "email" }));
         assert_eq!(schema["enum"], json!([{ "format": "date" }]));
@@ -116,5 +210,35 @@ mod tests {
             schema["items"][0],
             json!({ "pattern": "Z$", "allOf": [{ "pattern": format!("^{TIME}$") }] })
         );
+    }
+
+    #[test]
+    fn idle_keywords_are_dropped_and_others_stay() {
+        let idle = json!({
+            "type": "array", "uniqueItems": false, "unevaluatedItems": true, "propertyNames": {}, "not": false,
+            "minContains": 2, "then": false, "dependentRequired": {},
+        });
+        assert_eq!(ready(idle), json!({ "type": "array" }));
+        assert_eq!(ready(json!({ "if": false })), json!({}));
+        let busy = json!({
+            "uniqueItems": true, "unevaluatedItems": false, "propertyNames": { "pattern": "a" }, "not": {},
+            "contains": {}, "minContains": 2, "if": {}, "else": false, "dependentRequired": { "a": ["b"] },
+            "enum": [{ "uniqueItems": false }],
+        });
+        assert_eq!(ready(busy.clone()), busy);
+    }
+
+    #[test]
+    fn options_are_copied_within_a_budget() {
+        let option = |n: usize| json!({ "const": vec![n; 60] });
+        let defs: Map<String, Value> = (0..1000).map(|n| (format!("d{n}"), option(n))).collect();
+        let refs: Vec<Value> =
+            (0..1000).map(|n| json!({ "$ref": format!("#/$defs/d{n}") })).collect();
+        let schema = ready(json!({ "oneOf": refs, "$defs": defs }));
+        assert_eq!(schema["oneOf"][0], option(0));
+        assert_eq!(schema["oneOf"][999], json!({ "$ref": "#/$defs/d999" }));
+        // An option that contains itself is copied once.
+        let circle = json!({ "oneOf": [{ "$ref": "#" }] });
+        assert_eq!(ready(circle.clone()), json!({ "oneOf": [circle] }));
     }
 }

@@ -81,8 +81,8 @@ impl GrammarState {
         let outside = usize::try_from(token).map_or(true, |id| id >= self.vocab_len());
         let allowed = if outside {
             false
-        } else if self.grammar.env().is_eog(token) {
-            self.is_accepting()?
+        } else if self.grammar.env().is_eog(token) && self.is_accepting()? {
+            true
         } else {
             !self.is_finished()?
                 && self.matcher.validate_tokens(&[token as u32]).map_err(fail)? == 1

@@ -55,7 +55,10 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
 }
 
 /// What a reference within the schema points to, resolved as llguidance does.
-fn resolve<'a>(schema: &'a Value, reference: &str) -> Option<&'a Value> {
+pub(in crate::sampler::grammar) fn resolve<'a>(
+    schema: &'a Value,
+    reference: &str,
+) -> Option<&'a Value> {
     let path = reference.strip_prefix('#')?;
     path.split('/').skip(1).try_fold(schema, |value, key| match value {
         Value::Array(items) => items.get(key.parse::<usize>().ok()?),
