@@ -54,6 +54,7 @@ mod i8mm;
 mod neon;
 mod scalar;
 pub mod screen;
+mod self_test;
 mod sparse;
 mod stamp;
 #[cfg(test)]

@@ -49,6 +49,7 @@ pub struct RowsOf<'a> {
 }
 
 /// The sparse products of one instruction set.
+#[derive(Clone, Copy)]
 pub(super) struct Sparse {
     pub live_rows: unsafe fn(of: RowsOf<'_>, live: &[u32], out: &mut [i32]),
     pub live_columns: unsafe fn(panel: &[u8], live: Live<'_>, out: &mut [i32; 256]),

@@ -2,6 +2,7 @@
 
 mod config;
 mod convert;
+mod info;
 mod memory;
 mod weights;
 
@@ -109,6 +110,7 @@ impl Model {
         } else {
             let pool = rayon::ThreadPoolBuilder::new()
                 .num_threads(performance_cores())
+                .thread_name(|i| format!("tern-load-{i}"))
                 .build()
                 .map_err(|error| Error::Io {
                     what: "starting load threads".into(),
