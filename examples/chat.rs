@@ -48,12 +48,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         let options =
             GenerateOptions { max_tokens, sampler: Some(sampler.clone()), ..Default::default() };
         let mut out = std::io::stdout().lock();
-        session.context().lock().map_err(|_| "the context is broken")?.reset_perf();
+        session.context().write().map_err(|_| "the context is broken")?.reset_perf();
         session.respond(Some(question), options, |chunk| {
             out.write_all(chunk.text.as_bytes()).and_then(|()| out.flush()).is_ok()
         })?;
         writeln!(out)?;
-        let perf = session.context().lock().map_err(|_| "the context is broken")?.perf();
+        let perf = session.context().read().map_err(|_| "the context is broken")?.perf();
         let rate = |tokens: u64, us: u64| tokens as f64 * 1e6 / us.max(1) as f64;
         eprintln!(
             "[{} prompt tokens, {:.0} a second; {} tokens, {:.1} a second; {}]",

@@ -32,7 +32,7 @@ fn ask(session: &mut Session, text: &str, options: GenerateOptions) -> (String, 
 }
 
 fn evaluated(session: &Session) -> u64 {
-    let perf = session.context().lock().expect("free").perf();
+    let perf = session.context().read().expect("free").perf();
     perf.n_prefill + perf.n_decode
 }
 
@@ -59,10 +59,10 @@ fn an_answer_ends_by_itself_and_stays_in_the_transcript() {
 fn a_second_question_evaluates_the_new_tokens_alone() {
     let mut session = Session::new(&model(), SessionOptions::default()).expect("small");
     let (first, _) = ask(&mut session, "Hi! How are you?", greedy());
-    let known = session.context().lock().expect("free").tokens(0).expect("there").len();
+    let known = session.context().read().expect("free").tokens(0).expect("there").len();
     let before = evaluated(&session);
     let (second, _) = ask(&mut session, "What is your favorite food?", greedy());
-    let after = session.context().lock().expect("free").tokens(0).expect("there").len();
+    let after = session.context().read().expect("free").tokens(0).expect("there").len();
     // Everything that the cache holds was evaluated once, the last token of the first answer's prompt included.
     assert_eq!(evaluated(&session) - before, (after - known) as u64, "nothing is evaluated twice");
     assert!(!first.is_empty() && !second.is_empty());
@@ -133,7 +133,7 @@ fn budgets_and_drafts_give_the_same_text() {
     );
     let mut drafted = Session::new(&model, SessionOptions::default()).expect("small");
     assert_eq!(ask(&mut drafted, question, options(Draft::PromptLookup)), want, "drafting");
-    let perf = drafted.context().lock().expect("free").perf();
+    let perf = drafted.context().read().expect("free").perf();
     assert!(perf.n_draft_accepted > 0 && perf.n_draft_accepted <= perf.n_drafted, "{perf:?}");
 
     let mut stepped = Session::new(&model, SessionOptions::default()).expect("small");
@@ -286,7 +286,7 @@ fn the_context_below_is_reachable_and_may_be_changed() {
     loop {
         // A host that disturbs the context in every way costs time, not correctness.
         {
-            let mut context = other.context().lock().expect("free");
+            let mut context = other.context().write().expect("free");
             match text.len() % 3 {
                 0 => context.clear(0).expect("there"),
                 1 => drop(context.trim(tern::context::Trim::Cache)),
@@ -303,7 +303,7 @@ fn the_context_below_is_reachable_and_may_be_changed() {
     }
     assert_eq!(text, want);
     let held = other.context().clone();
-    let guard = held.lock().expect("free");
+    let guard = held.write().expect("free");
     assert!(matches!(other.prewarm(None), Err(Error::Busy)), "another user is in it");
     drop(guard);
     assert!(Context::new(&model, ContextOptions::default()).is_ok());

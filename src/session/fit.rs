@@ -18,7 +18,7 @@ impl Session {
         max_tokens: usize,
         cancel: Option<&Cancel>,
     ) -> Result<Said> {
-        let n_ctx = super::lock(&self.context)?.options().n_ctx;
+        let n_ctx = super::look(&self.context)?.options().n_ctx;
         let (text, tokens) = self.prompt(turns, true, cancel)?;
         let full = |wanted: usize| Error::ContextFull {
             wanted: wanted as u64,

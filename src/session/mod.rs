@@ -21,7 +21,7 @@ use generate::Generation;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, TryLockError},
+    sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
 };
 
 /// What happens when the context has no room for more.
@@ -70,7 +70,7 @@ struct Said {
 /// A conversation over one model. One thread at a time.
 pub struct Session {
     model: Model,
-    context: Arc<Mutex<Context>>,
+    context: Arc<RwLock<Context>>,
     template: Template,
     turns: Vec<Turn>,
     on_full: OnFull,
@@ -105,7 +105,7 @@ impl Session {
         let system = options.instructions.map(|content| Turn { role: "system".into(), content });
         let session = Self {
             model: model.clone(),
-            context: Arc::new(Mutex::new(context)),
+            context: Arc::new(RwLock::new(context)),
             template,
             turns: system.into_iter().collect(),
             on_full: options.on_full,
@@ -128,7 +128,7 @@ impl Session {
 
     /// The context below; sequence 0 is the session's.
     #[must_use]
-    pub fn context(&self) -> &Arc<Mutex<Context>> {
+    pub fn context(&self) -> &Arc<RwLock<Context>> {
         &self.context
     }
 
@@ -194,10 +194,10 @@ impl Session {
     /// [`Error::InvalidState`] while an answer is under way; [`Error::Busy`]; [`Error::OutOfMemory`].
     pub fn fork(&self) -> Result<Self> {
         self.idle()?;
-        let context = lock(&self.context)?.twin();
+        let context = look(&self.context)?.twin();
         Ok(Self {
             model: self.model.clone(),
-            context: Arc::new(Mutex::new(context)),
+            context: Arc::new(RwLock::new(context)),
             template: self.template.clone(),
             turns: self.turns.clone(),
             on_full: self.on_full,
@@ -261,12 +261,20 @@ fn messages(turns: &[Turn]) -> Vec<Message<'_>> {
     turns.iter().map(|turn| Message { role: &turn.role, content: &turn.content }).collect()
 }
 
-/// The context, unless another thread is in it.
-fn lock(context: &Mutex<Context>) -> Result<MutexGuard<'_, Context>> {
-    match context.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(TryLockError::WouldBlock) => Err(Error::Busy),
-        Err(TryLockError::Poisoned(_)) => Err(Error::Poisoned),
+/// The context to change, unless another thread is in it.
+fn lock(context: &RwLock<Context>) -> Result<RwLockWriteGuard<'_, Context>> {
+    context.try_write().map_err(refusal)
+}
+
+/// The context to look at, unless another thread changes it.
+fn look(context: &RwLock<Context>) -> Result<RwLockReadGuard<'_, Context>> {
+    context.try_read().map_err(refusal)
+}
+
+fn refusal<T>(error: TryLockError<T>) -> Error {
+    match error {
+        TryLockError::WouldBlock => Error::Busy,
+        TryLockError::Poisoned(_) => Error::Poisoned,
     }
 }
 

@@ -4,7 +4,7 @@
 //! "TERNSES1", length of the JSON as u64, the JSON, then sequence 0 as `context` saves it
 //! ```
 
-use super::{OnFull, Said, Session, SessionOptions, Turn, lock};
+use super::{OnFull, Said, Session, SessionOptions, Turn, look};
 use crate::{
     context::Context,
     error::{Error, Result},
@@ -12,7 +12,7 @@ use crate::{
     text::Template,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, RwLock};
 
 const MAGIC: &[u8; 8] = b"TERNSES1";
 
@@ -43,7 +43,7 @@ impl Session {
         };
         let json = serde_json::to_vec(&saved)
             .map_err(|_| Error::InvalidState("the transcript has no JSON form"))?;
-        let sequence = lock(&self.context)?.save_sequence(0)?;
+        let sequence = look(&self.context)?.save_sequence(0)?;
         let mut out = Vec::new();
         let len = 16 + json.len() + sequence.len();
         out.try_reserve_exact(len)
@@ -99,7 +99,7 @@ impl Session {
         context.load_sequence(0, sequence)?;
         Ok(Self {
             model: model.clone(),
-            context: Arc::new(Mutex::new(context)),
+            context: Arc::new(RwLock::new(context)),
             template,
             turns: saved.turns,
             on_full: saved.on_full,
