@@ -6,3 +6,5 @@ target=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan
 cargo test --locked --target "$target" --lib -- --skip the_longest_row
 cargo test --locked --target "$target" --test malformed --test lying --test sequences --test session --test determinism
+# The C programs instrumented too, against the instrumented library.
+TERN_TEST_CFLAGS=-fsanitize=address cargo test --locked --target "$target" --test c_api

@@ -5,6 +5,7 @@
 pub mod context;
 pub mod control;
 pub mod error;
+mod ffi;
 pub mod file;
 mod hash;
 pub mod kernels;
