@@ -7,7 +7,10 @@ use super::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
     screen::PlaneOf,
 };
-use crate::packed::acts::interleave;
+use crate::{
+    log::{self, Level},
+    packed::acts::interleave,
+};
 use half::f16;
 
 /// A small generator of its own: the same bytes on every machine.
@@ -46,14 +49,33 @@ impl Rng {
     }
 }
 
+/// A kernel of a table on fixed inputs: its bits.
+type Test = fn(&Kernels) -> Vec<u32>;
+
 impl Kernels {
+    /// The fastest table that passes its [`check`](Self::check); one that does not is logged.
+    #[must_use]
+    pub fn best_checked() -> &'static Kernels {
+        let passes = |table: &&'static Kernels| match table.check() {
+            Ok(()) => true,
+            Err(what) => {
+                log::log(Level::Warn, || format!("{what}: a slower table is used"));
+                false
+            }
+        };
+        Self::available().rfind(passes).unwrap_or(Self::scalar())
+    }
+
     /// Whether this table gives scalar's bits on this CPU.
     ///
     /// # Errors
     ///
     /// The table and the kernel that does not.
     pub fn check(&self) -> Result<(), String> {
-        let tests: [(&str, fn(&Kernels) -> Vec<u32>); 5] = [
+        if std::ptr::eq(self, Kernels::scalar()) {
+            return Ok(());
+        }
+        let tests: [(&str, Test); 5] = [
             ("a sparse product", sparse),
             ("nibbles", nibbles),
             ("a float step", float_steps),
@@ -241,6 +263,7 @@ mod tests {
         for table in Kernels::available() {
             assert_eq!(table.check(), Ok(()));
         }
+        assert_eq!(Kernels::best_checked().name(), Kernels::best().name());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::{
     error::{Error, Result},
     file::{Gguf, Metadata, OpenOptions, Source},
     kernels::Kernels,
+    log::{self, Level},
     sampler::{GrammarEnv, VocabBytes},
     text::{Template, Tokenizer},
     threads::{ThreadPool, ThreadPoolOptions, performance_cores},
@@ -52,7 +53,7 @@ impl fmt::Debug for LoadOptions<'_> {
 
 /// The table of a name, or the fastest.
 pub(crate) fn select_kernels(name: Option<&str>) -> Result<&'static Kernels> {
-    let Some(name) = name else { return Ok(Kernels::best()) };
+    let Some(name) = name else { return Ok(Kernels::best_checked()) };
     Kernels::by_name(name).ok_or_else(|| {
         let names: Vec<_> = Kernels::available().map(Kernels::name).collect();
         Error::Unsupported(format!("kernels {name:?}: this CPU runs {}", names.join(", ")).into())
@@ -141,6 +142,13 @@ impl Model {
             load_us,
         };
         let model = Self(Arc::new(inner));
+        log::log(Level::Info, || {
+            format!(
+                "{}: {model:?}, kernels {}, {load_us} us",
+                model.gguf().source().name(),
+                kernels.name()
+            )
+        });
         check_vocabulary(&model.0.gguf, &model.0.config, model.tokenizer()?.vocab_len())?;
         if let Some(progress) = &mut options.progress
             && !progress(1.0)

@@ -119,6 +119,38 @@ static int32_t starts(void *user_data, const tern_chunk *chunk) {
   return 1;
 }
 
+/* Everything that goes deep, on a stack of 256 KB. */
+static void *shallow(void *arg) {
+  static const char schema[] =
+      "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"a\",\"b\"]}}},"
+      "\"required\":[\"name\"]}";
+  static char nested[20001];
+  tern_model *model = NULL;
+  tern_grammar *json = NULL;
+  tern_session *session = NULL;
+  tern_generate_options o;
+  size_t n = 0;
+  OK(tern_model_load_from_file((const char *)arg, NULL, &model, NULL));
+  OK(tern_self_test(NULL));
+  OK(tern_grammar_compile(model, TERN_GRAMMAR_JSON_SCHEMA, schema, TERN_NUL_TERMINATED, &json, NULL));
+  OK(tern_session_new(model, NULL, &session, NULL));
+  tern_generate_options_init(&o, sizeof o);
+  o.max_tokens = 12;
+  o.grammar = json;
+  OK(tern_session_respond(session, "A name?", TERN_NUL_TERMINATED, &o, NULL, NULL, NULL));
+  tern_grammar_free(json);
+  /* hostile depth is refused, not run into the guard page */
+  memset(nested, '(', sizeof nested - 1);
+  IS(TERN_ERR_GRAMMAR, tern_grammar_compile(model, TERN_GRAMMAR_REGEX, nested, sizeof nested - 1, &json, NULL));
+  memset(nested, '[', sizeof nested - 1);
+  IS(TERN_ERR_GRAMMAR, tern_grammar_compile(model, TERN_GRAMMAR_JSON_SCHEMA, nested, sizeof nested - 1, &json, NULL));
+  IS(TERN_ERR_INVALID_ARGUMENT, tern_session_transcript_from_json(session, nested, sizeof nested - 1, NULL));
+  OK(tern_session_transcript_to_json(session, NULL, 0, &n));
+  tern_session_free(session);
+  tern_model_free(model);
+  return NULL;
+}
+
 static void run(void *(*f)(void *), int count) {
   pthread_t threads[4];
   int i;
@@ -166,6 +198,13 @@ int main(int argc, char **argv) {
   CHECK(pthread_create(&other, NULL, frees_it, fork) == 0);
   OK(tern_session_respond(fork, "A story", TERN_NUL_TERMINATED, &o, starts, NULL, NULL));
   CHECK(pthread_join(other, NULL) == 0);
+
+  {
+    pthread_attr_t small;
+    CHECK(pthread_attr_init(&small) == 0 && pthread_attr_setstacksize(&small, 256 << 10) == 0);
+    CHECK(pthread_create(&other, &small, shallow, argv[1]) == 0 && pthread_join(other, NULL) == 0);
+    CHECK(pthread_attr_destroy(&small) == 0);
+  }
 
   /* any order of frees */
   tern_model_free(m);
