@@ -49,13 +49,14 @@ fn a_plan_is_within_three_percent_of_what_is_used() {
             },
         ] {
             check(&path, LoadOptions::default, options.clone());
-            check(&path, || LoadOptions { no_mmap: true, ..Default::default() }, options.clone());
-            check(
-                &path,
-                || LoadOptions { kernels: Some("scalar".into()), ..Default::default() },
-                options,
-            );
+            check(&path, || LoadOptions { no_mmap: true, ..Default::default() }, options);
         }
+        let options = ContextOptions { n_ctx: 70, n_batch: 32, ..Default::default() };
+        check(
+            &path,
+            || LoadOptions { kernels: Some("scalar".into()), ..Default::default() },
+            options,
+        );
     }
     std::fs::remove_file(packed).expect("ours");
 }

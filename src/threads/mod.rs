@@ -11,6 +11,7 @@
 
 mod cpu;
 mod fp;
+mod sync;
 mod team;
 
 pub use cpu::{Qos, performance_cores};

@@ -11,14 +11,16 @@
 //! A worker that the system has not scheduled misses the phase and delays nobody:
 //! with more threads than cores the leader does the work itself.
 
-use super::HostJobs;
+use super::{
+    HostJobs,
+    sync::{
+        AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, spin_loop,
+        yield_now,
+    },
+};
 use std::{
     any::Any,
     marker::PhantomData,
-    sync::{
-        Condvar, Mutex,
-        atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -36,7 +38,7 @@ struct Alone<T>(T);
 type Job<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// What the leader and the workers of one entry share.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     threads: usize,
     spin: Duration,
     phase: Alone<AtomicU64>,
@@ -50,7 +52,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(threads: usize, spin: Duration) -> Self {
+    pub(crate) fn new(threads: usize, spin: Duration) -> Self {
         Self {
             threads,
             spin,
@@ -65,7 +67,7 @@ impl Shared {
     }
 
     /// A worker's life within one entry.
-    pub(super) fn work(&self, slot: usize) {
+    pub(crate) fn work(&self, slot: usize) {
         let mut seen = 0;
         loop {
             let word = self.next_phase(seen);
@@ -107,11 +109,11 @@ impl Shared {
             }
             turns += 1;
             if !turns.is_multiple_of(64) {
-                std::hint::spin_loop();
+                spin_loop();
                 continue;
             }
             // A machine with more threads than cores gets its core back early.
-            std::thread::yield_now();
+            yield_now();
             if since.get_or_insert_with(Instant::now).elapsed() >= self.spin {
                 self.park(seen);
                 since = None;
@@ -150,11 +152,7 @@ impl Shared {
                 let mut turns = 0u32;
                 while self.0.out.0.load(Ordering::Acquire) != inside {
                     turns += 1;
-                    if turns.is_multiple_of(256) {
-                        std::thread::yield_now()
-                    } else {
-                        std::hint::spin_loop()
-                    }
+                    if turns.is_multiple_of(256) { yield_now() } else { spin_loop() }
                 }
             }
         }
@@ -199,7 +197,7 @@ impl<'a> Team<'a> {
         Team(Kind::Alone)
     }
 
-    pub(super) fn leader(shared: &'a Shared) -> Self {
+    pub(crate) fn leader(shared: &'a Shared) -> Self {
         Team(Kind::Leader(shared))
     }
 
