@@ -5,6 +5,8 @@
 //! Flags: -m MODEL.gguf, -s INSTRUCTIONS, -n MAX_TOKENS, -c CONTEXT, -t THREADS, --temp T (0: greedy), --seed S.
 //! Without words it asks, line by line.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program may
+
 #[path = "common/args.rs"]
 mod args;
 

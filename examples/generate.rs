@@ -2,6 +2,8 @@
 //!
 //! cargo run --release --example generate -- -m examples/models/seed-s.gguf -n 40 "Once upon a time"
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program may
+
 #[path = "common/args.rs"]
 mod args;
 

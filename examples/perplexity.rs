@@ -6,6 +6,8 @@
 //! With a stride, windows overlap and only the last `stride` tokens of each are scored. For the official 2B4T file
 //! bitnet.cpp reports 17.1086 on WikiText-2; tern has not been run on that file by its authors.
 
+#![allow(clippy::print_stdout, clippy::print_stderr)] // a program may
+
 #[path = "common/args.rs"]
 mod args;
 

@@ -1,6 +1,8 @@
 //! The C programs of `tests/c`, compiled as C11 and as C++17 with warnings as errors, and run.
 //!
 //! They link the shared library that cargo built with this program, and put beside it.
+
+#![allow(clippy::print_stderr)] // a skip says so aloud
 #![cfg(target_os = "linux")] // the other systems' C tests are scripts/platforms.sh's
 
 use std::{

@@ -71,7 +71,6 @@ fn a_sequence_is_as_close_to_the_peers_as_they_are_to_themselves() {
     ] {
         let (_, want) = npy::floats(name);
         let (mean, max) = difference(&got, &want);
-        println!("{name}: mean {mean:.4}, max {max:.4}");
         assert!(mean < mean_bound && max < max_bound, "{name}: mean {mean}, max {max}");
     }
 }

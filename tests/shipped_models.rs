@@ -69,16 +69,14 @@ fn the_seed_model_has_the_held_out_loss_of_its_card() {
     match &all {
         Some(text) => {
             let (nats, count, _) = held_out(&model, &stories(text));
-            println!("{nats:.4} nats a token over {count} tokens; the card has 2.1769");
             assert!(
                 (nats / 2.1769 - 1.0).abs() < 0.005,
                 "{nats} nats a token over {count} tokens; the card has 2.1769"
             );
         }
         None => {
-            let (nats, count, bytes) =
+            let (nats, count, _) =
                 held_out(&model, &stories(include_str!("data/text/stories-heldout.txt")));
-            println!("{nats:.4} nats a token over {count} tokens, {bytes} bytes");
             assert!(
                 (nats / SIXTY_STORIES - 1.0).abs() < 0.005,
                 "{nats} nats a token over {count} tokens"

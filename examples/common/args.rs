@@ -11,12 +11,6 @@ impl Args {
         Self(std::env::args().skip(1).collect())
     }
 
-    /// Whether a flag without a value is there.
-    pub fn has(&mut self, names: &[&str]) -> bool {
-        let at = self.0.iter().position(|word| names.contains(&word.as_str()));
-        at.map(|at| self.0.remove(at)).is_some()
-    }
-
     /// The value of a flag.
     pub fn value<T: FromStr>(&mut self, names: &[&str]) -> Result<Option<T>, String> {
         let Some(at) = self.0.iter().position(|word| names.contains(&word.as_str())) else {

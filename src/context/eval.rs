@@ -23,6 +23,9 @@ pub enum Want {
     None,
 }
 
+/// Sequences that grow, and the length each will have.
+type Ends = Vec<(usize, usize)>;
+
 /// How tokens are appended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EvalOptions<'a> {
@@ -189,7 +192,7 @@ impl Context {
     }
 
     /// The rows of a call, those to be computed again first, and the new length of each sequence that grows.
-    fn plan(&self, items: &[Item]) -> Result<(Vec<Row>, Vec<(usize, usize)>)> {
+    fn plan(&self, items: &[Item]) -> Result<(Vec<Row>, Ends)> {
         let vocab = self.model.config().n_vocab;
         let mut ends: Vec<(usize, usize)> = Vec::new();
         let mut rows = Vec::new();

@@ -214,8 +214,8 @@ mod tests {
         );
         assert!(call.text(null(), 0, "text").is_err());
         assert!(call.array::<u32>(null(), 1, "items").is_err());
-        assert!(call.array::<u32>(4 as *const u32, usize::MAX, "items").is_err());
-        assert!(call.array::<u32>(3 as *const u32, 1, "items").is_err());
+        assert!(call.array::<u32>(std::ptr::dangling::<u32>(), usize::MAX, "items").is_err());
+        assert!(call.array::<u32>(std::ptr::without_provenance(3), 1, "items").is_err());
         assert!(call.array::<u32>(null(), 0, "items").is_ok_and(<[u32]>::is_empty));
     }
 

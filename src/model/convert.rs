@@ -65,10 +65,10 @@ impl Model {
         let matrix = |tensor: &TensorInfo| find(&weights.layers, &tensor.name);
         // A scale beside its weight is a part of the rows' scales by now.
         let kept = |tensor: &&TensorInfo| {
-            !tensor
+            tensor
                 .name
                 .strip_suffix(".scale")
-                .is_some_and(|name| find(&weights.layers, &format!("{name}.weight")).is_some())
+                .is_none_or(|name| find(&weights.layers, &format!("{name}.weight")).is_none())
         };
         let tensors: Vec<&TensorInfo> = gguf.tensors.iter().filter(kept).collect();
         let path = path.as_ref();

@@ -60,7 +60,7 @@ pub(crate) fn row(
                     _ => (block[48 + (i - 240) % 4], (i - 240) / 4),
                 };
                 let shifted = u16::from(byte.wrapping_mul([1, 3, 9, 27, 81][digit]));
-                *code = (shifted * 3 >> 8) as u8;
+                *code = ((shifted * 3) >> 8) as u8;
             }
         }),
     }

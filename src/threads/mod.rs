@@ -219,7 +219,11 @@ mod tests {
             }));
             assert!(caught.is_err(), "{pool:?}");
             let done = AtomicUsize::new(0);
-            pool.enter(|team| team.run(64, |_| drop(done.fetch_add(1, Ordering::Relaxed))));
+            pool.enter(|team| {
+                team.run(64, |_| {
+                    done.fetch_add(1, Ordering::Relaxed);
+                });
+            });
             assert_eq!(done.into_inner(), 64, "{pool:?}");
         }
     }

@@ -29,7 +29,7 @@ const OPEN: u64 = 1 << 16;
 const GENERATION: u64 = 1 << 17;
 const COUNT: u64 = OPEN - 1;
 /// The phase word of a team that dissolves.
-const STOP: u64 = u64::MAX & !OPEN;
+const STOP: u64 = !OPEN;
 
 /// A word alone on its cache lines.
 #[repr(align(128))]
@@ -164,7 +164,7 @@ impl Shared {
         self.job.store(&raw mut slot, Ordering::Release);
         self.out.0.store(0, Ordering::Relaxed);
         let generation = self.phase.0.load(Ordering::Relaxed) / GENERATION + 1;
-        self.publish(generation * GENERATION | OPEN);
+        self.publish((generation * GENERATION) | OPEN);
         let close = Close(self);
         job(0);
         drop(close);

@@ -1,5 +1,5 @@
 /* Calls every exported function once, in the order of the header: smoke MODEL FOLDER.
-   tests/c_api.rs checks that no function is left out. */
+   tests/c_api.rs checks that no function is left out. Long because the interface is. */
 #include "check.h"
 #include <math.h>
 #ifdef __SSE__

@@ -87,7 +87,7 @@ fn some<const B: usize, const R: usize, const I: usize>(
         let row = stretch[r * row_bytes..][..row_bytes].as_chunks().0;
         &row[..blocks]
     });
-    let units = if blocks == 0 { 0 } else { k / UNIT / blocks };
+    let units = (k / UNIT).checked_div(blocks).unwrap_or(0);
     let input: [&[[f32; UNIT]]; I] =
         std::array::from_fn(|i| &inputs[i * k..][..k].as_chunks().0[..blocks * units]);
     for b in 0..blocks {
