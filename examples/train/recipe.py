@@ -34,7 +34,22 @@ STAGES = [
     ),
     # More stories, some of them with other heroes.
     Stage(
-        "grow", 100000, 32, 256, (1.0, 1.0), False,
+        "grow", 383, 32, 256, (1.0, 1.0), False,
         dict(stories=0.42, asked=0.12, heroes=0.20, tales=0.04, reading=0.02, persona=0.09, openings=0.04, smalltalk=0.03, chitchat=0.02, short=0.02),
+    ),
+    # The rate falls, and there is more talk.
+    Stage(
+        "turn", 403, 32, 256, (1.0, 0.5775), False,
+        dict(stories=0.38, asked=0.12, heroes=0.20, tales=0.03, reading=0.02, persona=0.09, openings=0.05, smalltalk=0.07, chitchat=0.02, short=0.02),
+    ),
+    # The whole context; in conversations only the assistant's words count.
+    Stage(
+        "settle", 100, 16, 512, (0.5775, 0.3369), True,
+        dict(stories=0.34, asked=0.12, heroes=0.20, tales=0.02, reading=0.02, persona=0.09, openings=0.05, smalltalk=0.12, chitchat=0.01, short=0.03),
+    ),
+    # The same, faster to zero.
+    Stage(
+        "finish", 85, 16, 512, (0.3369, 0.0), True,
+        dict(stories=0.34, asked=0.12, heroes=0.20, tales=0.02, reading=0.02, persona=0.09, openings=0.05, smalltalk=0.12, chitchat=0.01, short=0.03),
     ),
 ]

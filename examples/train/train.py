@@ -101,7 +101,7 @@ class Run:
                     seconds, clock = time.time() - clock, time.time()
                     self.seconds += seconds
                     self.log.append((self.done, stage.name, loss, self.rate(stage)))
-                    bar(stage, self.step, mean, self.rate(stage), seconds / 10)
+                    bar(stage, self.step, mean, self.rate(stage), seconds / (self.step % 10 or 10))
                 if stopped() or time.time() - saved > CHECKPOINT_SECONDS:
                     self.save()
                     saved = time.time()
