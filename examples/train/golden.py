@@ -23,7 +23,7 @@ def main():
     args = parser.parse_args()
     model, tokenizer = from_file(args.model), tokenizer_of(args.model)
     begin = [tokenizer.token_to_id(BOS), *tokenizer.encode("Once upon a time, there was a little boy named Tom.").ids]
-    prompts = (prompt(tokenizer, "Tell me a story about a dog."), prompt(tokenizer, "Hi! How are you?"), begin)
+    prompts = (prompt(tokenizer, "Tell me a story about a dog."), prompt(tokenizer, "My name is Anna. What is your name?"), begin)
     lines = [
         f"# Greedy tokens of {args.model.name}, sha256 {hashlib.sha256(args.model.read_bytes()).hexdigest()},",
         "# by examples/train/golden.py: PyTorch in f32, exact in the ternary products, keys and values in f32.",
