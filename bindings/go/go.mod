@@ -1,0 +1,3 @@
+module example.com/tern/go
+
+go 1.24
