@@ -37,7 +37,7 @@ pub use crate::ops::{
     rope::Pairs,
 };
 pub use form::{Code, Form};
-pub use sparse::{Live, RowsOf, positive};
+pub use sparse::{Live, RowsOf};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

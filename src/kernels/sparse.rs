@@ -16,38 +16,8 @@ pub struct Live<'a> {
     pub sum: i32,
 }
 
-/// Of a hundred columns, how many live ones make it faster to read all: the CPU's prefetchers then take the live
-/// ones for a stream and fetch what lies between. On a Zen 4 even at about 40.
-const DENSE_COLUMNS: usize = 40;
-
-/// The same for rows: longer runs, later even.
-const DENSE_ROWS: usize = 60;
-
-/// Which gates are positive, or all rows where skipping would not pay; `live` has room for as many. Gives their
-/// number.
-///
-/// # Panics
-///
-/// If there is less room.
-pub fn positive(gates: &[f32], live: &mut [u32]) -> usize {
-    assert!(live.len() >= gates.len(), "room for every row");
-    let mut count = 0;
-    for (place, gate) in (0u32..).zip(gates) {
-        live[count] = place;
-        count += usize::from(*gate > 0.0);
-    }
-    if count * 100 <= gates.len() * DENSE_ROWS {
-        return count;
-    }
-    for (place, live) in (0u32..).zip(&mut live[..gates.len()]) {
-        *live = place;
-    }
-    gates.len()
-}
-
 impl<'a> Live<'a> {
-    /// Collects what is not zero of `codes`, or everything where skipping would not pay; `places` and `kept` have
-    /// room for as many.
+    /// Collects what is not zero of `codes`; `places` and `kept` have room for as many.
     ///
     /// # Panics
     ///
@@ -60,13 +30,6 @@ impl<'a> Live<'a> {
             (places[count], kept[count]) = (place, *code);
             count += usize::from(*code != 0);
             sum += i32::from(*code);
-        }
-        if count * 100 > codes.len() * DENSE_COLUMNS {
-            count = codes.len();
-            kept[..count].copy_from_slice(codes);
-            for (place, kept) in (0u32..).zip(&mut places[..count]) {
-                *kept = place;
-            }
         }
         Live { places: &places[..count], codes: &kept[..count], sum }
     }
@@ -122,36 +85,5 @@ impl Kernels {
         let out = out.try_into().expect("a panel has 256 rows");
         // SAFETY: as in `live_rows`.
         unsafe { (self.sparse.live_columns)(panel, live, out) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_zero_is_left_out_where_that_pays() {
-        let mut codes = vec![0i8; 100];
-        (codes[3], codes[50], codes[99]) = (-5, 127, 1);
-        let (mut places, mut kept) = (vec![9; 100], vec![9; 100]);
-        let live = Live::collect(&codes, &mut places, &mut kept);
-        assert_eq!((live.places, live.codes, live.sum), (&[3, 50, 99][..], &[-5, 127, 1][..], 123));
-        codes[..41].fill(2);
-        let live = Live::collect(&codes, &mut places, &mut kept);
-        assert_eq!((live.places.len(), live.codes, live.sum), (100, &codes[..], 82 + 128));
-        assert!(live.places.iter().enumerate().all(|(i, place)| *place as usize == i));
-    }
-
-    #[test]
-    fn gates_that_are_not_positive_are_left_out_where_that_pays() {
-        let mut gates = vec![-1.0f32; 100];
-        (gates[0], gates[7], gates[8], gates[98]) = (0.0, 1e-30, f32::NAN, f32::INFINITY);
-        let mut live = vec![0; 100];
-        let count = positive(&gates, &mut live);
-        assert_eq!(live[..count], [7, 98]);
-        gates[..61].fill(1.0);
-        assert_eq!(positive(&gates, &mut live), 100);
-        assert!(live.iter().enumerate().all(|(i, row)| *row as usize == i));
-        assert_eq!(positive(&[], &mut []), 0);
     }
 }

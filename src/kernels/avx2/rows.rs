@@ -24,31 +24,24 @@ pub(in crate::kernels) fn row_dots(
     out: &mut [f32],
 ) {
     match kind {
-        RowType::F32 => all(rows, 4 * k, inputs, k, out, |_| (), |x: &[u8; 128], (), _| f32s(x)),
-        RowType::F16 => all(rows, 2 * k, inputs, k, out, |_| (), |x: &[u8; 64], (), _| halves(x)),
-        RowType::Bf16 => all(rows, 2 * k, inputs, k, out, |_| (), |x: &[u8; 64], (), _| brains(x)),
-        RowType::Q8_0 => {
-            all(rows, k / 32 * 34, inputs, k, out, |_| (), |x: &[u8; 34], (), _| q8_0(x))
-        }
-        RowType::Q6K => {
-            let scales = |x: &[u8; 210]| q6_k_scales(x);
-            all(rows, k / 256 * 210, inputs, k, out, scales, |x: &[u8; 210], s, g| q6_k(x, s, g))
-        }
+        RowType::F32 => all(rows, 4 * k, inputs, k, out, |x: &[u8; 128], _| f32s(x)),
+        RowType::F16 => all(rows, 2 * k, inputs, k, out, |x: &[u8; 64], _| halves(x)),
+        RowType::Bf16 => all(rows, 2 * k, inputs, k, out, |x: &[u8; 64], _| brains(x)),
+        RowType::Q8_0 => all(rows, k / 32 * 34, inputs, k, out, |x: &[u8; 34], _| q8_0(x)),
+        RowType::Q6K => all(rows, k / 256 * 210, inputs, k, out, |x: &[u8; 210], g| q6_k(x, g)),
     }
 }
 
-/// Every row with every input. A block of `B` bytes holds whole units; `load` decodes one of
-/// them with what `prepare` made of the block.
+/// Every row with every input. A block of `B` bytes holds whole units; `load` decodes one of them.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn all<const B: usize, P: Copy + Default>(
+fn all<const B: usize>(
     rows: &[u8],
     row_bytes: usize,
     inputs: &[f32],
     k: usize,
     out: &mut [f32],
-    prepare: impl Fn(&[u8; B]) -> P,
-    load: impl Fn(&[u8; B], &P, usize) -> Unit,
+    load: impl Fn(&[u8; B], usize) -> Unit,
 ) {
     let count = rows.len() / row_bytes;
     let mut r = 0;
@@ -63,13 +56,13 @@ fn all<const B: usize, P: Copy + Default>(
             let out = &mut out[i * count + r..];
             i += match (here, pair) {
                 (4, true) => {
-                    some::<B, P, 2, 2>(two, block, k, count, out, &prepare, &load);
+                    some::<B, 2, 2>(two, block, k, count, out, &load);
                     let others = &stretch[two.len()..];
-                    some::<B, P, 2, 2>(others, block, k, count, &mut out[2..], &prepare, &load)
+                    some::<B, 2, 2>(others, block, k, count, &mut out[2..], &load)
                 }
-                (4, false) => some::<B, P, 4, 1>(stretch, block, k, count, out, &prepare, &load),
-                (_, true) => some::<B, P, 1, 2>(stretch, block, k, count, out, &prepare, &load),
-                (_, false) => some::<B, P, 1, 1>(stretch, block, k, count, out, &prepare, &load),
+                (4, false) => some::<B, 4, 1>(stretch, block, k, count, out, &load),
+                (_, true) => some::<B, 1, 2>(stretch, block, k, count, out, &load),
+                (_, false) => some::<B, 1, 1>(stretch, block, k, count, out, &load),
             };
         }
         r += here;
@@ -79,14 +72,13 @@ fn all<const B: usize, P: Copy + Default>(
 /// `R` rows with `I` inputs; `out` is `[I][count]` from the first row on. Gives `I`.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-fn some<const B: usize, P: Copy + Default, const R: usize, const I: usize>(
+fn some<const B: usize, const R: usize, const I: usize>(
     stretch: &[u8],
     inputs: &[f32],
     k: usize,
     count: usize,
     out: &mut [f32],
-    prepare: impl Fn(&[u8; B]) -> P,
-    load: impl Fn(&[u8; B], &P, usize) -> Unit,
+    load: impl Fn(&[u8; B], usize) -> Unit,
 ) -> usize {
     let mut acc = [[[_mm256_setzero_ps(); 2]; I]; R];
     let row_bytes = stretch.len() / R;
@@ -102,13 +94,9 @@ fn some<const B: usize, P: Copy + Default, const R: usize, const I: usize>(
         for line in 0..(R * B).div_ceil(64) {
             prefetch(stretch.as_ptr(), stretch.len() + b * R * B + 64 * line);
         }
-        let mut prepared = [P::default(); R];
-        for r in 0..R {
-            prepared[r] = prepare(&row[r][b]);
-        }
         for unit in 0..units {
             for r in 0..R {
-                let row = load(&row[r][b], &prepared[r], unit);
+                let row = load(&row[r][b], unit);
                 for i in 0..I {
                     let (input, _) = input[i][b * units + unit].as_chunks();
                     for n in 0..4 {
@@ -134,18 +122,18 @@ fn some<const B: usize, P: Copy + Default, const R: usize, const I: usize>(
 
 /// Adds the last values of a row that is not whole units.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tail<const B: usize, P: Default>(
+fn tail<const B: usize>(
     row: &[u8],
     input: &[f32],
     sums: [__m256; 2],
-    load: impl Fn(&[u8; B], &P, usize) -> Unit,
+    load: impl Fn(&[u8; B], usize) -> Unit,
 ) -> [__m256; 2] {
     let (_, row) = row.as_chunks::<B>();
     let (_, input) = input.as_chunks::<UNIT>();
     let mut bytes = [0; B];
     bytes[..row.len()].copy_from_slice(row);
     let (mut values, mut lanes) = ([0.0; UNIT], [0.0; ops::LANES]);
-    for (values, x) in values.as_chunks_mut().0.iter_mut().zip(load(&bytes, &P::default(), 0)) {
+    for (values, x) in values.as_chunks_mut().0.iter_mut().zip(load(&bytes, 0)) {
         store_ps(values, x);
     }
     for (lanes, x) in lanes.as_chunks_mut().0.iter_mut().zip(sums) {
@@ -199,7 +187,7 @@ fn q8_0(block: &[u8; 34]) -> Unit {
 
 /// Unit `g` of a block of 256: `(d * scale) * (code - 32)`, laid out as `scalar::decode_row` says.
 #[target_feature(enable = "avx2,f16c")]
-fn q6_k(block: &[u8; 210], scales: &[f32; 16], g: usize) -> Unit {
+fn q6_k(block: &[u8; 210], g: usize) -> Unit {
     let (half_at, quarter) = (g / 4, g % 4);
     let part = |at: usize| load32(block[at..].first_chunk().expect("within the block"));
     let low = part(64 * half_at + 32 * (quarter % 2));
@@ -209,25 +197,14 @@ fn q6_k(block: &[u8; 210], scales: &[f32; 16], g: usize) -> Unit {
     let high = _mm256_srl_epi16(high, _mm_cvtsi32_si128(2 * quarter as i32));
     let high = _mm256_slli_epi16::<4>(_mm256_and_si256(high, _mm256_set1_epi8(3)));
     let codes = _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
-    let scales = [_mm256_set1_ps(scales[2 * g]), _mm256_set1_ps(scales[2 * g + 1])];
+    let d = half(block[208], block[209]);
+    let scale = |n: usize| _mm256_set1_ps(d * f32::from(block[192 + 2 * g + n] as i8));
+    let scales = [scale(0), scale(1)];
     let mut values = floats(codes);
     for (n, value) in values.iter_mut().enumerate() {
         *value = _mm256_mul_ps(scales[n / 2], *value);
     }
     values
-}
-
-/// `d * scale` of a block's sixteen groups.
-#[target_feature(enable = "avx2,f16c")]
-fn q6_k_scales(block: &[u8; 210]) -> [f32; 16] {
-    let d = _mm256_set1_ps(half(block[208], block[209]));
-    let scales = load16(block[192..].first_chunk().expect("within the block"));
-    let wide = |q| _mm256_mul_ps(d, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)));
-    let mut out = [0.0; 16];
-    let (halves, _) = out.as_chunks_mut();
-    store_ps(&mut halves[0], wide(scales));
-    store_ps(&mut halves[1], wide(_mm_unpackhi_epi64(scales, scales)));
-    out
 }
 
 /// 32 codes as f32.

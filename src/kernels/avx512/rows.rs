@@ -5,7 +5,7 @@
 //! memory, and lines are asked for one stretch ahead, in order: to the memory it
 //! is one stream.
 
-use super::{fold, load_ps, load64, prefetch, store_ps};
+use super::{fold, load_ps, load64, prefetch};
 use crate::kernels::RowType;
 use std::arch::x86_64::*;
 
@@ -18,31 +18,24 @@ type Unit = [__m512; 2];
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 pub(super) fn row_dots(rows: &[u8], kind: RowType, inputs: &[f32], k: usize, out: &mut [f32]) {
     match kind {
-        RowType::F32 => all(rows, 4 * k, inputs, k, out, |_| (), |x: &[u8; 128], (), _| f32s(x)),
-        RowType::F16 => all(rows, 2 * k, inputs, k, out, |_| (), |x: &[u8; 64], (), _| halves(x)),
-        RowType::Bf16 => all(rows, 2 * k, inputs, k, out, |_| (), |x: &[u8; 64], (), _| brains(x)),
-        RowType::Q8_0 => {
-            all(rows, k / 32 * 34, inputs, k, out, |_| (), |x: &[u8; 34], (), _| q8_0(x))
-        }
-        RowType::Q6K => {
-            let scales = |x: &[u8; 210]| q6_k_scales(x);
-            all(rows, k / 256 * 210, inputs, k, out, scales, |x: &[u8; 210], s, g| q6_k(x, s, g))
-        }
+        RowType::F32 => all(rows, 4 * k, inputs, k, out, |x: &[u8; 128], _| f32s(x)),
+        RowType::F16 => all(rows, 2 * k, inputs, k, out, |x: &[u8; 64], _| halves(x)),
+        RowType::Bf16 => all(rows, 2 * k, inputs, k, out, |x: &[u8; 64], _| brains(x)),
+        RowType::Q8_0 => all(rows, k / 32 * 34, inputs, k, out, |x: &[u8; 34], _| q8_0(x)),
+        RowType::Q6K => all(rows, k / 256 * 210, inputs, k, out, |x: &[u8; 210], g| q6_k(x, g)),
     }
 }
 
-/// Every row with every input, four by four. A block of `B` bytes holds whole units; `load` decodes one of
-/// them with what `prepare` made of the block.
+/// Every row with every input, four by four. A block of `B` bytes holds whole units; `load` decodes one of them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn all<const B: usize, P: Copy + Default>(
+fn all<const B: usize>(
     rows: &[u8],
     row_bytes: usize,
     inputs: &[f32],
     k: usize,
     out: &mut [f32],
-    prepare: impl Fn(&[u8; B]) -> P,
-    load: impl Fn(&[u8; B], &P, usize) -> Unit,
+    load: impl Fn(&[u8; B], usize) -> Unit,
 ) {
     let count = rows.len() / row_bytes;
     let mut r = 0;
@@ -54,12 +47,10 @@ fn all<const B: usize, P: Copy + Default>(
             let block = &inputs[i * k..];
             let out = &mut out[i * count + r..];
             i += match (four, block.len() / k >= 4) {
-                (true, true) => some::<B, P, 4, 4>(stretch, block, k, count, out, &prepare, &load),
-                (true, false) => some::<B, P, 4, 1>(stretch, block, k, count, out, &prepare, &load),
-                (false, true) => some::<B, P, 1, 4>(stretch, block, k, count, out, &prepare, &load),
-                (false, false) => {
-                    some::<B, P, 1, 1>(stretch, block, k, count, out, &prepare, &load)
-                }
+                (true, true) => some::<B, 4, 4>(stretch, block, k, count, out, &load),
+                (true, false) => some::<B, 4, 1>(stretch, block, k, count, out, &load),
+                (false, true) => some::<B, 1, 4>(stretch, block, k, count, out, &load),
+                (false, false) => some::<B, 1, 1>(stretch, block, k, count, out, &load),
             };
         }
         r += if four { 4 } else { 1 };
@@ -69,14 +60,13 @@ fn all<const B: usize, P: Copy + Default>(
 /// `R` rows with `I` inputs; `out` is `[I][count]` from the first row on. Gives `I`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn some<const B: usize, P: Copy + Default, const R: usize, const I: usize>(
+fn some<const B: usize, const R: usize, const I: usize>(
     stretch: &[u8],
     inputs: &[f32],
     k: usize,
     count: usize,
     out: &mut [f32],
-    prepare: impl Fn(&[u8; B]) -> P,
-    load: impl Fn(&[u8; B], &P, usize) -> Unit,
+    load: impl Fn(&[u8; B], usize) -> Unit,
 ) -> usize {
     let mut acc = [[_mm512_setzero_ps(); I]; R];
     let row_bytes = stretch.len() / R;
@@ -92,14 +82,10 @@ fn some<const B: usize, P: Copy + Default, const R: usize, const I: usize>(
         for line in 0..(R * B).div_ceil(64) {
             prefetch(stretch.as_ptr(), stretch.len() + b * R * B + 64 * line);
         }
-        let mut prepared = [P::default(); R];
-        for r in 0..R {
-            prepared[r] = prepare(&row[r][b]);
-        }
         for unit in 0..units {
             let mut values = [[_mm512_setzero_ps(); 2]; R];
             for r in 0..R {
-                values[r] = load(&row[r][b], &prepared[r], unit);
+                values[r] = load(&row[r][b], unit);
             }
             for i in 0..I {
                 let [low, high] = halves_of(&input[i][b * units + unit]);
@@ -124,12 +110,12 @@ fn some<const B: usize, P: Copy + Default, const R: usize, const I: usize>(
 
 /// The last values of rows that are not whole units; lanes without a value keep their sum.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn tail<const B: usize, P: Default, const R: usize, const I: usize>(
+fn tail<const B: usize, const R: usize, const I: usize>(
     stretch: &[u8],
     inputs: &[f32],
     k: usize,
     acc: &mut [[__m512; I]; R],
-    load: impl Fn(&[u8; B], &P, usize) -> Unit,
+    load: impl Fn(&[u8; B], usize) -> Unit,
 ) {
     let row_bytes = stretch.len() / R;
     let rest = k % UNIT;
@@ -140,7 +126,7 @@ fn tail<const B: usize, P: Default, const R: usize, const I: usize>(
         let row = &stretch[r * row_bytes..][..row_bytes];
         let row = &row[row_bytes / B * B..];
         bytes[..row.len()].copy_from_slice(row);
-        let row = load(&bytes, &P::default(), 0);
+        let row = load(&bytes, 0);
         for i in 0..I {
             let mut values = [0.0; UNIT];
             values[..rest].copy_from_slice(&inputs[(i + 1) * k - rest..][..rest]);
@@ -192,7 +178,7 @@ fn q8_0(block: &[u8; 34]) -> Unit {
 
 /// Unit `g` of a block of 256: `(d * scale) * (code - 32)`, laid out as `scalar::decode_row` says.
 #[target_feature(enable = "avx512f,avx512vl")]
-fn q6_k(block: &[u8; 210], scales: &[f32; 16], g: usize) -> Unit {
+fn q6_k(block: &[u8; 210], g: usize) -> Unit {
     let (half_at, quarter) = (g / 4, g % 4);
     let part = |at: usize| load32(block[at..].first_chunk().expect("within the block"));
     let low = part(64 * half_at + 32 * (quarter % 2));
@@ -202,23 +188,13 @@ fn q6_k(block: &[u8; 210], scales: &[f32; 16], g: usize) -> Unit {
     let high = _mm256_srl_epi16(high, _mm_cvtsi32_si128(2 * quarter as i32));
     let high = _mm256_slli_epi16::<4>(_mm256_and_si256(high, _mm256_set1_epi8(3)));
     let codes = _mm256_sub_epi8(_mm256_or_si256(low, high), _mm256_set1_epi8(32));
+    let d = half(block[208], block[209]);
+    let scale = |n: usize| d * f32::from(block[192 + 2 * g + n] as i8);
     let [first, second] = floats(codes);
     [
-        _mm512_mul_ps(_mm512_set1_ps(scales[2 * g]), first),
-        _mm512_mul_ps(_mm512_set1_ps(scales[2 * g + 1]), second),
+        _mm512_mul_ps(_mm512_set1_ps(scale(0)), first),
+        _mm512_mul_ps(_mm512_set1_ps(scale(1)), second),
     ]
-}
-
-/// `d * scale` of a block's sixteen groups.
-#[target_feature(enable = "avx512f,avx512vl")]
-fn q6_k_scales(block: &[u8; 210]) -> [f32; 16] {
-    let scales: &[u8; 16] = block[192..].first_chunk().expect("within the block");
-    // SAFETY: the array is 16 readable bytes, and `loadu` asks no alignment.
-    let scales = unsafe { _mm_loadu_si128(scales.as_ptr().cast()) };
-    let scales = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(scales));
-    let mut out = [0.0; 16];
-    store_ps(&mut out, _mm512_mul_ps(_mm512_set1_ps(half(block[208], block[209])), scales));
-    out
 }
 
 /// 32 codes as f32.

