@@ -46,7 +46,7 @@ static FIELDS: [[u8; 64]; 2] = {
     let mut fields = [[0; 64]; 2];
     let mut v = 0;
     while v < 128 {
-        let codes = (v % 3) | ((v / 3 % 3) << 2) | (v / 9 % 3) << 4 | (v / 27 % 3) << 6;
+        let codes = (v % 3) | ((v / 3 % 3) << 2) | ((v / 9 % 3) << 4) | ((v / 27 % 3) << 6);
         fields[v / 64][v % 64] = codes as u8;
         v += 1;
     }

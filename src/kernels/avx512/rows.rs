@@ -75,6 +75,7 @@ fn some<const B: usize, const R: usize, const I: usize>(
         let row = stretch[r * row_bytes..][..row_bytes].as_chunks().0;
         &row[..blocks]
     });
+    // A row shorter than a block has no whole unit: `tail` takes all of it.
     let units = (k / UNIT).checked_div(blocks).unwrap_or(0);
     let input: [&[[f32; UNIT]]; I] =
         std::array::from_fn(|i| &inputs[i * k..][..k].as_chunks().0[..blocks * units]);
