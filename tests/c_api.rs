@@ -61,7 +61,7 @@ fn build(source: &str, language: Language) -> PathBuf {
         .args(["-x", "none"])
         .arg(format!("-L{}", folder.display()))
         .arg(format!("-Wl,-rpath,{}", folder.display()))
-        .args(["-ltern", "-lm", "-o"])
+        .args(["-Wl,--as-needed", "-ltern", "-lm", "-ldl", "-o"])
         .arg(&program);
     if let Ok(flags) = env::var("TERN_TEST_CFLAGS") {
         command.args(flags.split_whitespace());
@@ -172,6 +172,20 @@ fn the_example_of_the_header_compiles_and_answers() {
     for language in [Language::C11, Language::Cpp17] {
         let output = Command::new(build("example.c", language)).arg(model(SEED)).output();
         check(&output.expect("it runs"), &format!("example.c as {language:?}"));
+    }
+}
+
+#[test]
+fn a_hundred_loads_of_the_library_leave_nothing_behind() {
+    if env::var_os("TERN_TEST_CFLAGS").is_some() {
+        eprintln!("SKIPPED: a sanitizer keeps memory of its own");
+        return;
+    }
+    for language in [Language::C11, Language::Cpp17] {
+        let program = build("leave.c", language);
+        let library = stage().join("libtern.so.0");
+        let output = Command::new(program).arg(model(SEED)).arg(library).output();
+        check(&output.expect("it runs"), &format!("leave.c as {language:?}"));
     }
 }
 

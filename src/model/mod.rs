@@ -18,7 +18,7 @@ use crate::{
     log::{self, Level},
     sampler::{GrammarEnv, VocabBytes},
     text::{Template, Tokenizer},
-    threads::{ThreadPool, ThreadPoolOptions, performance_cores},
+    threads::{JoinedPool, ThreadPool, ThreadPoolOptions, performance_cores},
 };
 use once_cell::sync::OnceCell;
 use std::{fmt, path::Path, sync::Arc, time::Instant};
@@ -109,14 +109,7 @@ impl Model {
         let weights = if options.vocab_only {
             None
         } else {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(performance_cores())
-                .thread_name(|i| format!("tern-load-{i}"))
-                .build()
-                .map_err(|error| Error::Io {
-                    what: "starting load threads".into(),
-                    source: std::io::Error::other(error),
-                })?;
+            let pool = JoinedPool::new(performance_cores(), "tern-load", |_| {})?;
             let mut loader = weights::Loader {
                 gguf: &gguf,
                 kernels,

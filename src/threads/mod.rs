@@ -1,6 +1,6 @@
 //! Threads that share the work of one eval.
 //!
-//! rayon owns the threads and joins them when the last user of a [`ThreadPool`]
+//! rayon runs the threads, which are joined when the last user of a [`ThreadPool`]
 //! goes. Work inside an eval is not rayon's: a [`Team`] is entered once, its
 //! workers spin on a word and then park, and a phase costs half a microsecond
 //! instead of a dozen. A host may bring its own job system instead of threads.
@@ -11,11 +11,13 @@
 
 mod cpu;
 mod fp;
+mod joined;
 mod sync;
 mod team;
 
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
+pub(crate) use joined::JoinedPool;
 pub use team::{Cut, CutAt, Team};
 
 use crate::error::{Error, Result};
@@ -67,7 +69,7 @@ enum Kind {
     /// The caller alone.
     Single,
     /// The caller and `threads - 1` of rayon's.
-    Own(rayon::ThreadPool),
+    Own(JoinedPool),
     Host(Arc<dyn HostJobs>),
 }
 
@@ -96,21 +98,12 @@ impl ThreadPool {
             Kind::Single
         } else {
             let (qos, cpus) = (options.qos, options.cpus.clone());
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads - 1)
-                .thread_name(|i| format!("tern-{i}"))
-                .stack_size(2 << 20)
-                .start_handler(move |i| {
-                    cpu::set_qos(qos);
-                    if !cpus.is_empty() {
-                        cpu::pin(cpus[i % cpus.len()]);
-                    }
-                })
-                .build()
-                .map_err(|error| Error::Io {
-                    what: format!("starting {threads} threads"),
-                    source: std::io::Error::other(error),
-                })?;
+            let pool = JoinedPool::new(threads - 1, "tern", move |i| {
+                cpu::set_qos(qos);
+                if !cpus.is_empty() {
+                    cpu::pin(cpus[i % cpus.len()]);
+                }
+            })?;
             Kind::Own(pool)
         };
         let spin = options.spin.unwrap_or(Duration::from_micros(50));
