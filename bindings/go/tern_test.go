@@ -1,3 +1,5 @@
+// The conformance list that every binding passes, in one file: long because the list is.
+
 package tern
 
 import (
