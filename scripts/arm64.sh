@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Builds the tests for aarch64 Linux and runs them under emulation, once for each kind of core that has a kernel table
+# of its own. Emulation shows that results are right; it says nothing about speed.
+#
+# Debian or Ubuntu, as root or with sudo; installs what is missing. The compiler is the distribution's web one: unlike a
+# rustup toolchain it comes with the standard library for another architecture as a package.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The emulator's CPU, and the tables it must have.
+cpus=(
+    "cortex-a72|scalar neon"
+    "cortex-a76|scalar neon dotprod"
+    "max,sve=off|scalar neon dotprod i8mm"
+    "max|scalar neon dotprod i8mm"
+)
+# Tests of whole models for every CPU, and those for the last one alone. What only reads files (malformed, vocabulary
+# and the like) has no part that differs by CPU.
+each=(golden sequences)
+once=(determinism lying session sources)
+
+packages=(rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6:arm64 qemu-user)
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    root=()
+    [ "$(id -u)" = 0 ] || root=(sudo)
+    "${root[@]}" dpkg --add-architecture arm64
+    "${root[@]}" apt-get update -qq
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# A separate target folder: the compiler is another one than the tree's own.
+export RUSTC=/usr/bin/rustc CARGO_TARGET_DIR=$PWD/target/arm64
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+unset RUSTFLAGS RUSTUP_TOOLCHAIN
+
+select=(--lib)
+for suite in "${each[@]}" "${once[@]}"; do
+    select+=(--test "$suite")
+done
+messages=$CARGO_TARGET_DIR/messages.json
+mkdir -p "$CARGO_TARGET_DIR"
+/usr/bin/cargo test --locked --target aarch64-unknown-linux-gnu "${select[@]}" --no-run --message-format=json >"$messages"
+binaries=$(python3 - "$messages" <<'PY'
+import json, sys
+for line in open(sys.argv[1]):
+    message = json.loads(line)
+    if message.get("reason") == "compiler-artifact" and message["profile"]["test"] and message["executable"]:
+        print(message["target"]["name"], message["executable"])
+PY
+)
+wanted=$((1 + ${#each[@]} + ${#once[@]}))
+if [ "$(wc -l <<<"$binaries")" != "$wanted" ]; then
+    printf 'arm64: %s test programs were to be built, and these were:\n%s\n' "$wanted" "$binaries" >&2
+    exit 1
+fi
+
+# Runs a test program of the current CPU; an empty selection of tests is a failure too.
+emulate() {
+    local log=$CARGO_TARGET_DIR/emulate.log
+    if ! timeout 900 qemu-aarch64 -cpu "$cpu" -L / "$@" </dev/null >"$log" 2>&1 || grep -q '^running 0 tests' "$log"; then
+        cat "$log" >&2
+        echo "arm64: failed under $cpu: $*" >&2
+        exit 1
+    fi
+    grep -h -E '^test result|^NOT TESTED' "$log" | sed "s|^|  $(basename "${1%-*}"): |"
+}
+
+# `-L /`: the cross compiler's own C library, under /usr/aarch64-linux-gnu, hangs programs with threads.
+for entry in "${cpus[@]}"; do
+    IFS='|' read -r cpu tables <<<"$entry"
+    echo "== $cpu: $tables"
+    export TERN_EXPECT_TABLES=$tables
+    while read -r name program; do
+        if [ "$name" = tern ]; then
+            emulate "$program" -q the_expected_tables_are_there
+            emulate "$program" -q
+        elif [ "$entry" = "${cpus[-1]}" ] || [[ " ${each[*]} " == *" $name "* ]]; then
+            emulate "$program" -q
+        fi
+    done <<<"$binaries"
+done
+echo "arm64: all passed"
