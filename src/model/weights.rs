@@ -255,6 +255,8 @@ impl Loader<'_, '_> {
             matrix.scale_by(factor);
         }
         debug_assert!(self.kernels.forms().contains(&matrix.form()));
+        // The packed copy serves from here on: a mapped file's pages need not stay.
+        self.gguf.source().advise_dontneed(tensor.range());
         self.step()?;
         Ok(matrix)
     }
