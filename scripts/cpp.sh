@@ -30,7 +30,7 @@ run_tests "$build/shared"
 say "the same under the address and undefined-behaviour sanitizers, with the static library"
 sanitize="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 cmake -S bindings/cpp -B "$build/sanitized" -DCMAKE_BUILD_TYPE=Debug -DTERN_SHARED=OFF -DTERN_CARGO_TARGET_DIR="$root/target" \
-  -DCMAKE_C_FLAGS="$sanitize" -DCMAKE_CXX_FLAGS="-O1 $sanitize" -DTERN_LEAK_ROUNDS=50
+  -DCMAKE_C_FLAGS="$sanitize" -DCMAKE_CXX_FLAGS="$sanitize" -DTERN_LEAK_ROUNDS=50
 cmake --build "$build/sanitized" -j 2
 run_tests "$build/sanitized"
 
