@@ -18,7 +18,7 @@ use tern::{
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = args::Args::new();
     let path = args.value(&["-m"])?.unwrap_or(args::SHIPPED_MODEL.to_owned());
-    let n: usize = args.value(&["-n"])?.unwrap_or(128);
+    let n: usize = args.value(&["-n"])?.unwrap_or(64);
     let temp: f32 = args.value(&["--temp"])?.unwrap_or(0.0);
     let seed = args.value(&["--seed"])?.unwrap_or(0);
     let prompt = args.words()?.join(" ");
