@@ -375,8 +375,7 @@ enum {
 };
 
 enum {
-  TERN_CTX_EMBEDDINGS = 1, /* keep the states that tern_embedding needs */
-  TERN_CTX_FAST_HEAD  = 2  /* screen the head in four bits: sooner, no longer equal to the full head */
+  TERN_CTX_EMBEDDINGS = 1  /* keep the states that tern_embedding needs */
 };
 /* How a context is made. Zeros are the defaults. */
 typedef struct tern_context_params {

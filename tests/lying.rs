@@ -198,3 +198,16 @@ fn weights_that_are_none_are_refused() {
     let every: Vec<u8> = (208..=255).collect();
     load(spoiled(&of(DType::TQ1_0), "blk.0.attn_q.weight", 0, &every)).unwrap();
 }
+
+#[test]
+fn an_embedding_of_no_numbers_is_found_when_asked_for() {
+    let nan = half::f16::NAN.to_le_bytes();
+    let bytes = spoiled(&Plan::default(), "token_embd.weight", 6, &nan);
+    load(bytes.clone()).expect("not looked at without being asked");
+    let options = LoadOptions { verify: true, ..LoadOptions::default() };
+    let error = Model::from_source(Source::from_memory(bytes), options).expect_err("NaN");
+    let text = error.to_string();
+    assert!(text.contains("token_embd.weight") && text.contains("value 3 of row 0"), "{text}");
+    let options = LoadOptions { verify: true, ..LoadOptions::default() };
+    Model::from_source(Source::from_memory(tiny::bytes(&Plan::default())), options).expect("sound");
+}

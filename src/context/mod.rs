@@ -58,8 +58,6 @@ pub struct ContextOptions {
     pub pooling: Pooling,
     /// Keep the states that [`Context::embedding`] needs.
     pub embeddings: bool,
-    /// Screen the head in four bits: faster, no longer equal to the full head.
-    pub fast_head: bool,
     /// The most bytes of cache pages held; 0 is no cap.
     pub kv_bytes_max: u64,
     /// The threads; `None` takes the model's pool.

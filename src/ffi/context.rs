@@ -61,8 +61,6 @@ pub const TERN_POOL_MEAN: i32 = 1;
 
 /// Keep the states that tern_embedding needs.
 pub const TERN_CTX_EMBEDDINGS: u32 = 1;
-/// Screen the head in four bits: sooner, no longer equal to the full head.
-pub const TERN_CTX_FAST_HEAD: u32 = 2;
 
 /// How a context is made. Zeros are the defaults.
 #[repr(C)]
@@ -104,7 +102,7 @@ pub(super) fn options(
     params: *const tern_context_params,
 ) -> Result<ContextOptions, Failure> {
     let params = call.options(params)?;
-    let set = flags(params.flags, TERN_CTX_EMBEDDINGS | TERN_CTX_FAST_HEAD)?;
+    let set = flags(params.flags, TERN_CTX_EMBEDDINGS)?;
     let pool = call.hold_opt(params.threadpool, "threadpool")?;
     Ok(ContextOptions {
         n_ctx: params.n_ctx as usize,
@@ -121,7 +119,6 @@ pub(super) fn options(
             other => return Err(unknown("pooling", other)),
         },
         embeddings: set & TERN_CTX_EMBEDDINGS != 0,
-        fast_head: set & TERN_CTX_FAST_HEAD != 0,
         kv_bytes_max: params.kv_bytes_max,
         pool: pool.map(|pool| ThreadPool::clone(&pool)),
     })

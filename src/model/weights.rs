@@ -224,7 +224,27 @@ impl Loader<'_, '_> {
             let _ = self.gguf.source().mlock(tensor.range());
         }
         self.step()?;
-        Ok(RowMatrix { kind, rows, k, row_bytes, bytes })
+        let matrix = RowMatrix { kind, rows, k, row_bytes, bytes };
+        if self.options.verify {
+            self.check_finite(name, &matrix)?;
+        }
+        Ok(matrix)
+    }
+
+    /// Every value of a matrix is a number.
+    fn check_finite(&self, name: &str, matrix: &RowMatrix) -> Result<()> {
+        let mut row = try_zeroed(matrix.k, "a row")?;
+        for r in 0..matrix.rows {
+            if r.is_multiple_of(1024) {
+                self.cancel.check()?;
+            }
+            Kernels::decode_row(matrix.row_range(r..r + 1), matrix.kind, &mut row);
+            if let Some(i) = row.iter().position(|x| !x.is_finite()) {
+                let rule = format!("value {i} of row {r} is {}, a number is wanted", row[i]);
+                return Err(Error::bad_model(name, rule));
+            }
+        }
+        Ok(())
     }
 
     fn ternary(&mut self, name: &str, rows: usize, k: usize) -> Result<PackedMatrix> {
