@@ -95,6 +95,23 @@ impl Page {
         Ok(Self(Memory::Owned(words)))
     }
 
+    /// A copy of the first `used` positions, the others zero: what a sequence that was cut, or cancelled half-way, left
+    /// behind its end is not its own.
+    pub(crate) fn copy_used(&self, geometry: Geometry, used: usize) -> Result<Self> {
+        let mut page = self.copy()?;
+        let (dim, half) = (geometry.head_dim, geometry.half());
+        let bytes = geometry.page_bytes();
+        for region in page.bytes_mut()[..bytes].chunks_exact_mut(geometry.head_bytes()) {
+            let (keys, rest) = region.split_at_mut(half);
+            let (values, steps) = rest.split_at_mut(half);
+            let width = half / (dim * BLOCK);
+            keys.chunks_exact_mut(width * BLOCK).for_each(|keys| keys[width * used..].fill(0));
+            values[width * dim * used..].fill(0);
+            steps.chunks_exact_mut(4 * BLOCK).for_each(|steps| steps[4 * used..].fill(0));
+        }
+        Ok(page)
+    }
+
     /// A page within a mapped file; `offset` is a multiple of 8.
     pub(crate) fn mapped(source: &Arc<Source>, offset: usize, geometry: Geometry) -> Result<Self> {
         let range = offset as u64..offset as u64 + geometry.page_bytes() as u64;

@@ -1,6 +1,6 @@
 //! What a sequence makes of text: log-probabilities, choices, embeddings. The sequence stays as it was.
 
-use super::{Context, EvalOptions, Item, Pooling, Status, Want};
+use super::{Context, EvalOptions, Item, Pooling, Status, Want, eval::Poll};
 use crate::{
     Cancel,
     error::{Error, Result},
@@ -67,6 +67,14 @@ impl Context {
         Ok(())
     }
 
+    /// Row `i` of the last eval, unless `cancel` is raised on the way through the vocabulary.
+    fn logits_unless(&mut self, i: usize, cancel: Option<&Cancel>) -> Result<&[f32]> {
+        match self.logits_within(i, &mut Poll::new(None, cancel))? {
+            None => self.logits(i),
+            Some(_) => Err(Error::Cancelled),
+        }
+    }
+
     /// Log-probabilities of `tokens` as the continuation of a sequence: one each, but none for the first token of
     /// an empty sequence.
     ///
@@ -91,8 +99,7 @@ impl Context {
             }
             let mut out = Vec::with_capacity(scored.len());
             for (row, token) in scored.iter().enumerate() {
-                cancel.map_or(Ok(()), Cancel::check)?;
-                out.push(log_softmax_at(context.logits(row)?, *token)?);
+                out.push(log_softmax_at(context.logits_unless(row, cancel)?, *token)?);
             }
             Ok(out)
         })
@@ -151,7 +158,7 @@ impl Context {
             if context.eval(&last, options)?.status != Status::Done {
                 return Err(Error::Cancelled);
             }
-            let logits = context.logits(0)?;
+            let logits = context.logits_unless(0, cancel)?;
             for ids in &tokens {
                 weights.push(f64::from(log_softmax_at(logits, ids[0])?));
             }
@@ -177,8 +184,8 @@ impl Context {
                 let mut row = 0;
                 for i in group {
                     for token in &tokens[*i][1..] {
-                        cancel.map_or(Ok(()), Cancel::check)?;
-                        weights[*i] += f64::from(log_softmax_at(context.logits(row)?, *token)?);
+                        let logits = context.logits_unless(row, cancel)?;
+                        weights[*i] += f64::from(log_softmax_at(logits, *token)?);
                         row += 1;
                     }
                 }

@@ -6,7 +6,7 @@
 //! 40  tokens u64              48  width of kept states or 0, u32; page alignment, u32
 //! 56  fingerprint of all that follows, u64
 //! 64  tokens i32 each, then states f32 each, zeros up to the page alignment
-//!     pages, each padded to the alignment: those of `computed` = `tokens` positions
+//!     pages, each padded to the alignment: those of `computed` = `tokens` positions, zeros behind the last
 //! ```
 //!
 //! A blob is trusted in nothing: sizes, fingerprints and shapes must fit the
@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result},
     file::{OpenOptions, Source, replace},
     hash::Fingerprint,
+    kernels::BLOCK,
 };
 use std::{io::Write, path::Path, sync::Arc};
 
@@ -152,8 +153,8 @@ impl Context {
         let len = self.saved_len(sequence)?;
         out.try_reserve_exact(len)
             .map_err(|_| Error::OutOfMemory { what: "a saved sequence", bytes: len as u64 })?;
-        self.write_sequence(sequence, BLOB_ALIGN, &mut out)
-            .map_err(|source| Error::Io { what: "saving".into(), source })?;
+        let io = |source| Error::Io { what: "saving".into(), source };
+        self.write_sequence(sequence, BLOB_ALIGN, &mut out, io)?;
         Ok(out)
     }
 
@@ -175,34 +176,45 @@ impl Context {
         })
     }
 
-    /// Streams the blob out; the caller checked the sequence by asking for its length.
+    /// Streams the blob out; `io` says what a write was for that failed.
     fn write_sequence(
         &self,
         sequence: usize,
         align: usize,
         out: &mut dyn Write,
-    ) -> std::io::Result<()> {
-        let mut header = self.header(sequence, align).map_err(std::io::Error::other)?;
+        io: impl Fn(std::io::Error) -> Error,
+    ) -> Result<()> {
+        let mut header = self.header(sequence, align)?;
         let saved = &self.sequences[sequence];
         let (tokens, states) =
             (bytemuck::cast_slice(&saved.tokens), bytemuck::cast_slice(&saved.states));
-        let (pages_at, _) = header.layout().ok_or_else(|| std::io::Error::other("too long"))?;
+        let (pages_at, _) =
+            header.layout().ok_or(Error::InvalidState("the sequence is too long to save"))?;
         let gap = vec![0; pages_at - HEADER - tokens.len() - states.len()];
         let page_bytes = self.geometry.page_bytes();
         let pad = vec![0; page_bytes.next_multiple_of(align) - page_bytes];
+        let full = header.tokens / BLOCK;
+        let last = match saved.pages.get(full) {
+            Some(page) if header.tokens > full * BLOCK => {
+                Some(page.copy_used(self.geometry, header.tokens % BLOCK)?)
+            }
+            _ => None,
+        };
+        // A cancelled eval leaves pages beyond the last token.
+        let pages = || saved.pages[..full].iter().map(|page| &**page).chain(&last);
         let mut hash = Fingerprint::new();
         hash.add(tokens);
         hash.add(states);
-        for page in &saved.pages {
+        for page in pages() {
             hash.add(&page.bytes()[..page_bytes]);
         }
         header.fingerprint = hash.finish();
         for piece in [&header.write()[..], tokens, states, &gap] {
-            out.write_all(piece)?;
+            out.write_all(piece).map_err(&io)?;
         }
-        for page in &saved.pages {
-            out.write_all(&page.bytes()[..page_bytes])?;
-            out.write_all(&pad)?;
+        for page in pages() {
+            out.write_all(&page.bytes()[..page_bytes]).map_err(&io)?;
+            out.write_all(&pad).map_err(&io)?;
         }
         Ok(())
     }
@@ -310,7 +322,7 @@ impl Context {
         self.header(sequence, FILE_ALIGN)?;
         let path = path.as_ref();
         let io = |source| Error::Io { what: format!("writing {}", path.display()), source };
-        replace(path, |out| self.write_sequence(sequence, FILE_ALIGN, out).map_err(io))
+        replace(path, |out| self.write_sequence(sequence, FILE_ALIGN, out, io))
     }
 
     /// Maps a prefix file into an empty sequence: no prefill, and no copy until a page is written to. The file must
