@@ -11,7 +11,7 @@ use half::f16;
 use std::{hint::black_box, time::Duration};
 use tern::kernels::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
-    screen::{PlaneOf, Split, split_row},
+    screen::{PlaneOf, Split},
 };
 
 #[path = "../examples/bench/probe.rs"]
@@ -146,7 +146,7 @@ fn head(criterion: &mut Criterion) {
     let (mut first, mut second) = (vec![0; k], vec![0; k]);
     let split = Split::new(&state, &mut first, &mut second);
     let (mut high, mut low) = (vec![0; k / 2], vec![0; k / 2]);
-    split_row(&floats(k, &mut rng), &mut high, &mut low);
+    Kernels::best().split_row(&floats(k, &mut rng), &mut high, &mut low);
     for table in Kernels::available() {
         let mut group = criterion.benchmark_group(format!("{}/head", table.name()));
         for (place, size) in [("near", NEAR), ("far", FAR)] {

@@ -375,7 +375,8 @@ enum {
 };
 
 enum {
-  TERN_CTX_EMBEDDINGS = 1  /* keep the states that tern_embedding needs */
+  TERN_CTX_EMBEDDINGS = 1, /* keep the states that tern_embedding needs */
+  TERN_CTX_FAST_HEAD  = 2  /* screen a large head in four bits, not eight: greedy and top-k come sooner, all but surely the same */
 };
 /* How a context is made. Zeros are the defaults. */
 typedef struct tern_context_params {

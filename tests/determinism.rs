@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 use tern::{
+    Error,
     context::{Context, ContextOptions, EvalOptions, Item, KvType, Status, Trim, Want},
     control::Cancel,
-    kernels::Kernels,
-    model::{LoadOptions, Model},
+    kernels::{Code, Form, Kernels},
+    model::{LoadOptions, Model, Packing},
     threads::{ThreadPool, ThreadPoolOptions},
 };
 
@@ -72,6 +73,42 @@ fn tables_threads_and_cuts_do_not_matter() {
         for n_batch in [1, 5, 64] {
             let options = ContextOptions { n_batch, ..options() };
             assert!(bits(&best, &tokens, &[], options) == want, "n_batch {n_batch} ({kv_type:?})");
+        }
+    }
+}
+
+#[test]
+fn packings_do_not_matter() {
+    let path = format!("{}/examples/models/seed-s.gguf", env!("CARGO_MANIFEST_DIR"));
+    let tokens = prompt(70);
+    let options = || ContextOptions { pool: pool(2), ..ContextOptions::default() };
+    let want = bits(&seed_model("scalar"), &tokens, &[], options());
+    for table in Kernels::available() {
+        for code in [Some(Code::Bits2), Some(Code::Base3), None] {
+            for skip in [Some(true), Some(false), None] {
+                let packing = Packing { code, skip, ..Packing::default() };
+                let kernels = Some(table.name().into());
+                let load = LoadOptions { kernels, packing, ..LoadOptions::default() };
+                let has = code.is_none_or(|code| table.dense_forms().any(|form| form.code == code));
+                let name = format!("{} {packing:?}", table.name());
+                let model = match Model::open(&path, load) {
+                    Ok(model) => model,
+                    Err(Error::Unsupported(_)) if !has || skip == Some(true) && !table.skips() => {
+                        continue;
+                    }
+                    Err(error) => panic!("{name}: {error}"),
+                };
+                assert!(has, "{name}: loaded");
+                let layer = &model.weights().expect("weights").layers[0];
+                assert!(code.is_none_or(|code| layer.q.form().code == code), "{name}");
+                let skips = (layer.up.form(), layer.down.form()) == (Form::ROWS, Form::COLUMNS);
+                assert_eq!(skips, skip.unwrap_or(table.skips()), "{name}");
+                // One token at a time skips; several at once do not.
+                for pieces in [vec![1; 70], vec![3, 1, 60, 2]] {
+                    let got = bits(&model, &tokens, &pieces, options());
+                    assert!(got == want, "{name}, pieces {pieces:?}");
+                }
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ type ContextOptions struct {
 	KVInt8     bool        // keys and values in 8 bits instead of 16
 	Embeddings bool        // Embedding works
 	PoolMean   bool        // Embedding is the mean instead of the last token
+	FastHead   bool        // an approximate head, screened
 	KVBytesMax uint64      // cap on the pages held by all sequences; 0: none
 	Threads    *ThreadPool // nil: the model's own
 }
@@ -44,6 +45,9 @@ func (o ContextOptions) c() (p *C.tern_context_params, done func(), err error) {
 	}
 	if o.Embeddings {
 		p.flags |= C.TERN_CTX_EMBEDDINGS
+	}
+	if o.FastHead {
+		p.flags |= C.TERN_CTX_FAST_HEAD
 	}
 	return p, done, nil
 }

@@ -363,7 +363,7 @@ ON_FULL_ERROR, ON_FULL_DROP_TURNS, ON_FULL_SHIFT = range(3)          # on_full o
 DRAFT_NONE, DRAFT_PROMPT_LOOKUP = range(2)                           # draft of a generation
 KV_F16, KV_I8 = range(2)                                             # kv_type of a context
 POOL_LAST, POOL_MEAN = range(2)                                      # pooling of a context
-CTX_EMBEDDINGS = 1                                                   # flags of a context
+CTX_EMBEDDINGS, CTX_FAST_HEAD = 1, 2                                 # flags of a context
 LOGITS_LAST, LOGITS_ALL, LOGITS_NONE = range(3)                      # logits of Context.eval
 TRIM_SCRATCH, TRIM_KV = range(2)                                     # level of Context.trim
 

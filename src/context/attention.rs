@@ -53,8 +53,8 @@ impl Forward<'_> {
         let (config, kernels, tokens) = (self.config, self.kernels, self.rows.len());
         let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
         let scale = 1.0 / (config.head_dim as f32).sqrt();
-        let Scratch { qkv, queries, keys_values, angles, slots, panel, .. } = &mut *self.scratch;
-        let (qkv, angles, panel) = (&*qkv, &*angles, *panel);
+        let Scratch { qkv, queries, keys_values, angles, slots, panels, .. } = &mut *self.scratch;
+        let (qkv, angles, panel) = (&*qkv, &*angles, panels.dense);
         let keys_at = heads.next_multiple_of(panel);
         let values_at = keys_at + kv.next_multiple_of(panel);
         team.run_parts(

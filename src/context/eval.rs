@@ -138,16 +138,9 @@ impl Context {
         let (rows, ends) = self.plan(items)?;
         self.reserve(&ends)?;
         if self.scratch.is_none() {
-            let weights = self.model.weights()?;
-            let threads = self.pool.threads();
-            let capacity = self.options.n_batch;
-            let scratch = Scratch::new(
-                self.model.config(),
-                weights,
-                self.model.kernels(),
-                capacity,
-                threads,
-            )?;
+            let layers = &self.model.weights()?.layers;
+            let (capacity, threads) = (self.options.n_batch, self.pool.threads());
+            let scratch = Scratch::new(self.model.config(), layers, capacity, threads)?;
             self.scratch = Some(scratch);
         }
         let width = self.model.config().n_embd;

@@ -13,14 +13,17 @@ use super::{
     scratch::{Scratch, Slot, gather},
 };
 use crate::{
-    kernels::{Acts, Kernels, PAD},
-    model::{Activation, Config, Layer, Weights},
+    kernels::{Acts, Form, Kernels, Live, PAD},
+    model::{Config, Weights},
     packed::{
         PackedMatrix,
         acts::{interleave_block, quantize_row},
     },
     threads::{Cut, Team},
 };
+
+/// The share of columns, in percent, up to which it pays to leave the others out.
+const COLUMNS_PAY: usize = 60;
 
 /// What one pass over the weights works with.
 pub(super) struct Forward<'a> {
@@ -70,10 +73,10 @@ impl Forward<'_> {
     /// The normalised final state of one row, `[n_embd]`.
     pub(super) fn finish(&mut self, row: usize, out: &mut [f32]) {
         let (width, tokens) = (self.config.n_embd, self.rows.len());
-        let Scratch { stream, projected, panel, slots, .. } = &mut *self.scratch;
+        let Scratch { stream, projected, projected_panel, slots, .. } = &mut *self.scratch;
         let stream = &stream[row * width..][..width];
         let Slot { row: sum, normed, .. } = &mut slots[0];
-        gather(projected, *panel, tokens, row, 0, &mut normed[..width]);
+        gather(projected, *projected_panel, tokens, row, 0, &mut normed[..width]);
         sum[..width].copy_from_slice(stream);
         self.kernels.add(&mut sum[..width], &normed[..width]);
         self.kernels.rms_norm(&sum[..width], &self.weights.output_norm, self.config.norm_eps, out);
@@ -84,9 +87,9 @@ impl Forward<'_> {
         let (width, tokens, eps) = (self.config.n_embd, self.rows.len(), self.config.norm_eps);
         let (kernels, layout) = (self.kernels, self.kernels.layout());
         let stride = width.next_multiple_of(PAD);
-        let Scratch { stream, acts, projected, panel, slots, .. } = &mut *self.scratch;
+        let Scratch { stream, acts, projected, projected_panel, slots, .. } = &mut *self.scratch;
         let (codes, scales) = acts.parts();
-        let (projected, panel) = (&*projected, *panel);
+        let (projected, panel) = (&*projected, *projected_panel);
         team.run_parts(
             tokens.div_ceil(layout.block),
             (
@@ -131,8 +134,8 @@ impl Forward<'_> {
         let (tokens, eps) = (self.rows.len(), self.config.norm_eps);
         let (kernels, layout) = (self.kernels, self.kernels.layout());
         let stride = width.next_multiple_of(PAD);
-        let Scratch { acts, attended, gated, panel, slots, .. } = &mut *self.scratch;
-        let sources = Sources { attended, gated, panel: *panel, tokens };
+        let Scratch { acts, attended, gated, panels, slots, .. } = &mut *self.scratch;
+        let sources = Sources { attended, gated, panel: panels.gated, tokens };
         let (codes, scales) = acts.parts();
         team.run_parts(
             tokens.div_ceil(layout.block),
@@ -184,17 +187,22 @@ impl Forward<'_> {
         });
     }
 
-    /// Ternary products of the quantised rows with one or more matrices, panel by panel into `out`.
+    /// Ternary products of the quantised rows with one or more matrices of one form, panel by panel into `out`.
     fn product(&mut self, team: &Team<'_>, matrices: &[&PackedMatrix], into: Into) {
-        let (kernels, tokens, panel) = (self.kernels, self.rows.len(), self.scratch.panel);
+        let (kernels, tokens, panel) = (self.kernels, self.rows.len(), matrices[0].form().rows());
         let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
         let share = panels_per_part(panels, team.threads());
-        let Scratch { acts, slots, qkv, projected, .. } = &mut *self.scratch;
+        let Scratch { acts, slots, qkv, projected, projected_panel, places, kept, .. } =
+            &mut *self.scratch;
         let products = match into {
             Into::Qkv => qkv,
-            Into::Stream => projected,
+            Into::Stream => {
+                *projected_panel = panel;
+                projected
+            }
         };
         let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
+        let live = live_columns(matrices[0], acts, places, kept);
         team.run_parts(
             panels.div_ceil(share),
             Cut::new(&mut products[..panels * tokens * panel], share * tokens * panel),
@@ -207,45 +215,31 @@ impl Forward<'_> {
                         index -= matrices[matrix].panels();
                         matrix += 1;
                     }
-                    rescaled_dots(kernels, matrices[matrix], index, acts, &mut slot.dots, out);
-                }
-            },
-        );
-    }
-
-    /// Gate and up, joined by the activation, panel by panel.
-    fn gate(&mut self, team: &Team<'_>, layer: &Layer) {
-        let (kernels, tokens, activation) = (self.kernels, self.rows.len(), self.config.activation);
-        let Scratch { acts, gated, slots, panel, .. } = &mut *self.scratch;
-        let (panel, panels) = (*panel, layer.gate.panels());
-        let share = panels_per_part(panels, team.threads());
-        let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
-        team.run_parts(
-            panels.div_ceil(share),
-            Cut::new(&mut gated[..panels * tokens * panel], share * tokens * panel),
-            Cut::none(),
-            slots,
-            |part, out, (), slot| {
-                for (i, out) in out.chunks_exact_mut(tokens * panel).enumerate() {
-                    let (gate, up) =
-                        (&mut slot.gate[..tokens * panel], &mut slot.up[..tokens * panel]);
-                    rescaled_dots(
-                        kernels,
-                        &layer.gate,
-                        part * share + i,
-                        acts,
-                        &mut slot.dots,
-                        gate,
-                    );
-                    rescaled_dots(kernels, &layer.up, part * share + i, acts, &mut slot.dots, up);
-                    match activation {
-                        Activation::Relu2 => kernels.relu2_mul(gate, up, out),
-                        Activation::Silu => kernels.silu_mul(gate, up, out),
+                    let matrix = matrices[matrix];
+                    let dots = &mut slot.dots[..tokens * panel];
+                    match live {
+                        Some(live) => kernels.live_columns(matrix.panel(index), live, dots),
+                        None => matrix.panel_dots(kernels, index, acts, dots),
                     }
+                    rescale(kernels, matrix.panel_scales(index), acts, dots, panel, out);
                 }
             },
         );
     }
+}
+
+/// What is not zero of one token's acts, if the matrix can leave out the other columns and that is worth while.
+fn live_columns<'a>(
+    matrix: &PackedMatrix,
+    acts: Acts<'_>,
+    places: &'a mut [u32],
+    kept: &'a mut [i8],
+) -> Option<Live<'a>> {
+    if matrix.form() != Form::COLUMNS || acts.tokens() != 1 {
+        return None;
+    }
+    let live = Live::collect(&acts.codes[..matrix.k()], places, kept);
+    (live.places.len() * 100 <= matrix.k() * COLUMNS_PAY).then_some(live)
 }
 
 /// Where a product goes.
@@ -263,26 +257,22 @@ struct Sources<'a> {
     tokens: usize,
 }
 
-/// One panel's products: exact dots, then the scales. `out` is `[tokens][panel rows]`.
-fn rescaled_dots(
+/// Dots of one panel, `[tokens][panel rows]`, times their scales; `out` is `[tokens][stride]`.
+pub(super) fn rescale(
     kernels: &Kernels,
-    matrix: &PackedMatrix,
-    panel: usize,
+    scales: &[f32],
     acts: Acts<'_>,
-    dots: &mut [i32],
+    dots: &[i32],
+    stride: usize,
     out: &mut [f32],
 ) {
-    let rows = matrix.form().rows();
-    let dots = &mut dots[..out.len()];
-    matrix.panel_dots(kernels, panel, acts, dots);
-    let scales = matrix.panel_scales(panel);
-    for ((out, dots), row) in out.chunks_exact_mut(rows).zip(dots.chunks_exact(rows)).zip(acts.rows)
-    {
-        kernels.rescale(dots, scales, row.step, out);
+    let rows = scales.len();
+    for ((out, dots), row) in out.chunks_mut(stride).zip(dots.chunks_exact(rows)).zip(acts.rows) {
+        kernels.rescale(dots, scales, row.step, &mut out[..rows]);
     }
 }
 
 /// Panels of one part of the work: about six parts a thread, so that an uneven core does not hold up the rest.
-fn panels_per_part(panels: usize, threads: usize) -> usize {
+pub(super) fn panels_per_part(panels: usize, threads: usize) -> usize {
     if threads == 1 { panels } else { panels.div_ceil(threads * 6).max(1) }
 }

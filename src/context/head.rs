@@ -3,6 +3,7 @@
 use super::{
     Context,
     eval::{Poll, Status},
+    screening::Screening,
 };
 use crate::{
     Cancel,
@@ -13,9 +14,9 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// Rows between two looks at the clock and the cancel token.
-const POLL_ROWS: usize = 4096;
+pub(super) const POLL_ROWS: usize = 4096;
 /// Rows of one part of the work.
-const PART_ROWS: usize = 256;
+pub(super) const PART_ROWS: usize = 256;
 
 /// The last row of logits, perhaps half done.
 #[derive(Debug, Default)]
@@ -23,23 +24,35 @@ pub(super) struct Head {
     logits: Vec<f32>,
     /// Which state it is of, and how many rows of the vocabulary are done.
     progress: Option<(usize, usize)>,
+    screening: Screening,
 }
 
 impl Head {
     /// The states changed: what is held belongs to none.
     pub(super) fn forget(&mut self) {
         self.progress = None;
+        self.screening.forget();
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        self.logits.capacity() * 4
+        self.logits.capacity() * 4 + self.screening.bytes()
     }
 
     /// Gives the buffer back.
     pub(super) fn release(&mut self) {
         *self = Self::default();
     }
+}
+
+/// How a screening ended.
+enum Screened {
+    /// What the sampler needs is there.
+    Done,
+    /// The budget is spent, or the cancel token raised.
+    Stopped,
+    /// Every logit is needed.
+    Whole,
 }
 
 impl Context {
@@ -90,18 +103,63 @@ impl Context {
         budget: Option<Duration>,
         cancel: Option<&Cancel>,
     ) -> Result<Option<i32>> {
-        if self.logits_within(i, &mut Poll::new(budget, cancel))?.is_some() {
-            return Ok(None);
-        }
-        let start = Instant::now();
-        let token = sampler.sample(&self.head.logits)?;
-        self.perf.sample_us += start.elapsed().as_micros() as u64;
+        let mut poll = Poll::new(budget, cancel);
+        let vocab = self.model.config().n_vocab;
+        let screened = match self.screen(i, sampler, &mut poll)? {
+            Screened::Stopped => return Ok(None),
+            Screened::Done => {
+                let start = Instant::now();
+                let token = sampler.sample_screened(&self.head.screening.top, vocab)?;
+                self.perf.sample_us += start.elapsed().as_micros() as u64;
+                token
+            }
+            Screened::Whole => None,
+        };
+        let token = match screened {
+            Some(token) => token,
+            None => {
+                if self.logits_within(i, &mut poll)?.is_some() {
+                    return Ok(None);
+                }
+                let start = Instant::now();
+                let token = sampler.sample(&self.head.logits)?;
+                self.perf.sample_us += start.elapsed().as_micros() as u64;
+                token
+            }
+        };
         if self.perf.first_token_us == 0
             && let Some(first) = self.first_eval
         {
             self.perf.first_token_us = first.elapsed().as_micros() as u64;
         }
         Ok(Some(token))
+    }
+
+    /// The logits that this sampler needs of row `i`, where few will do.
+    fn screen(&mut self, i: usize, sampler: &mut Sampler, poll: &mut Poll<'_>) -> Result<Screened> {
+        let model = self.model.clone();
+        let weights = model.weights()?;
+        let whole = self.head.progress == Some((i, model.config().n_vocab));
+        let (Some(planes), false) = (&weights.planes, whole) else { return Ok(Screened::Whole) };
+        let Some(screen) = sampler.screen()? else { return Ok(Screened::Whole) };
+        if let Some(sequence) = self.restored {
+            self.refresh(sequence)?;
+        }
+        self.state(i)?;
+        let matrix = weights.output.as_ref().unwrap_or(&weights.embedding);
+        let (kernels, width, fast) = (model.kernels(), matrix.k(), self.options.fast_head);
+        let start = Instant::now();
+        let (state, screening) = (&self.states[i * width..][..width], &mut self.head.screening);
+        let screened = self.pool.enter(|team| {
+            let model = (planes, kernels);
+            if screening.bound(i, state, model, fast, team, poll)?.is_some() {
+                return Ok(Screened::Stopped);
+            }
+            let done = screening.choose(state, (matrix, planes, kernels), &screen, team)?;
+            Ok(if done { Screened::Done } else { Screened::Whole })
+        });
+        self.perf.decode_us += start.elapsed().as_micros() as u64;
+        screened
     }
 
     /// The same within a budget: `Some` if it stopped between 4096 rows and wants to be called again.

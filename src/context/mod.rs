@@ -9,10 +9,12 @@ mod attention;
 mod cache;
 mod eval;
 mod forward;
+mod gate;
 mod head;
 mod plan;
 mod score;
 mod scratch;
+mod screening;
 mod sequences;
 mod shift;
 mod state;
@@ -58,6 +60,9 @@ pub struct ContextOptions {
     pub pooling: Pooling,
     /// Keep the states that [`Context::embedding`] needs.
     pub embeddings: bool,
+    /// Screen the head by four bits a weight instead of eight, where it is screened at all: greedy and top-k choices come
+    /// sooner. They are those of the full head as long as what the other four bits hold is spread evenly: likely, not sure.
+    pub fast_head: bool,
     /// The most bytes of cache pages held; 0 is no cap.
     pub kv_bytes_max: u64,
     /// The threads; `None` takes the model's pool.

@@ -1,10 +1,16 @@
 //! What a model and a context will take, from the header of the file alone.
 
-use super::{Context, ContextOptions, cache::Geometry, resolve, scratch::Scratch};
+use super::{
+    Context, ContextOptions,
+    cache::Geometry,
+    resolve,
+    scratch::{Panels, Scratch},
+    screening::Screening,
+};
 use crate::{
     error::Result,
     file::{Gguf, OpenOptions, Source},
-    model::{Config, LoadOptions, planned_form, planned_weights, select_kernels},
+    model::{Config, Forms, LoadOptions, planned_screen, planned_weights, select_kernels},
     text::Tokenizer,
     threads::performance_cores,
 };
@@ -38,7 +44,8 @@ impl MemoryPlan {
         let gguf = Gguf::parse(Arc::new(Source::open(path, open)?))?;
         let config = Config::from_gguf(&gguf)?;
         let kernels = select_kernels(load.kernels.as_deref())?;
-        let (weights_mapped, weights_heap) = planned_weights(&gguf, &config, kernels, load);
+        let forms = Forms::choose(&gguf, &config, kernels, load.packing)?;
+        let (weights_mapped, weights_heap) = planned_weights(&gguf, &config, forms, load);
         let vocabulary = Tokenizer::heap_bytes(&gguf.metadata)?;
         let threads = context
             .pool
@@ -54,9 +61,14 @@ impl MemoryPlan {
         let full =
             (Geometry::pages(options.n_ctx) * options.n_seq_max * geometry.page_bytes()) as u64;
         let kv = if options.kv_bytes_max > 0 { full.min(options.kv_bytes_max) } else { full };
-        let panel = planned_form(&gguf, kernels).rows();
-        let passes = Scratch::planned_bytes(&config, panel, options.n_batch, threads) as u64;
-        let scratch = passes + 4 * (config.n_embd + config.n_vocab) as u64;
+        let panels = Panels::of(forms);
+        let passes = Scratch::planned_bytes(&config, panels, options.n_batch, threads) as u64;
+        let bounds = if planned_screen(&gguf, &config, load) {
+            Screening::planned_bytes(config.n_vocab, config.n_embd) as u64
+        } else {
+            0
+        };
+        let scratch = passes + bounds + 4 * (config.n_embd + config.n_vocab) as u64;
         Ok(Self { weights_mapped, weights_heap: weights_heap + vocabulary, kv, scratch })
     }
 }

@@ -5,19 +5,51 @@
 
 use crate::{
     error::{Result, try_zeroed},
-    kernels::Kernels,
-    model::{Config, Weights},
+    kernels::{Form, PAD},
+    model::{Config, Forms, Layer},
     packed::acts::ActsBuffer,
 };
 
 /// Rows of one sequence that attend together.
 pub(super) const GROUP_ROWS: usize = 8;
 
+/// Rows that lie together in the products of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Panels {
+    /// Of queries, keys and values, and of the projection of what the heads read.
+    pub dense: usize,
+    /// Of gate and up together: whole panels of both.
+    pub gated: usize,
+    /// Of the product back into the stream.
+    pub down: usize,
+}
+
+impl Panels {
+    /// Those of a model whose matrices have these forms.
+    pub(super) fn of(forms: Forms) -> Self {
+        Self::new(forms.dense, forms.dense, forms.up, forms.down)
+    }
+
+    fn of_layer(layer: &Layer) -> Self {
+        Self::new(layer.q.form(), layer.gate.form(), layer.up.form(), layer.down.form())
+    }
+
+    fn new(dense: Form, gate: Form, up: Form, down: Form) -> Self {
+        Self { dense: dense.rows(), gated: gate.rows().max(up.rows()), down: down.rows() }
+    }
+
+    fn widest(self) -> usize {
+        self.dense.max(self.gated).max(self.down)
+    }
+}
+
 /// The buffers of a context, for up to `capacity` tokens a pass.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// Rows of a panel.
-    pub panel: usize,
+    /// Rows that lie together.
+    pub panels: Panels,
+    /// Rows that lie together in `projected`: what the last product into it has.
+    pub projected_panel: usize,
     /// The residual stream, `[tokens][n_embd]`.
     pub stream: Vec<f32>,
     /// Quantised input of the products.
@@ -38,6 +70,9 @@ pub(super) struct Scratch {
     pub gated: Vec<f32>,
     /// Cosines and sines, `[tokens][rope_dim]`.
     pub angles: Vec<f32>,
+    /// The places of what is not zero in one quantised row, and what is there.
+    pub places: Vec<u32>,
+    pub kept: Vec<i8>,
     /// One for each thread.
     pub slots: Vec<Slot>,
 }
@@ -50,11 +85,13 @@ pub(super) struct Slot {
     pub normed: Vec<f32>,
     /// A quantised row with padding.
     pub codes: Vec<i8>,
-    /// Dots of one panel, `[tokens][panel rows]`.
+    /// Dots of one panel, `[tokens][panel rows]`, or of the live rows of one token.
     pub dots: Vec<i32>,
-    /// Gate and up of one panel, `[tokens][panel rows]` each.
+    /// Gate and up of one panel, `[tokens][panel rows]` each, or of the live rows of one token.
     pub gate: Vec<f32>,
     pub up: Vec<f32>,
+    /// Rows of one token whose gate is above zero.
+    pub live: Vec<u32>,
     /// Queries of a group of rows, `[rows * heads][head_dim]`.
     pub queries: Vec<f32>,
     /// Two softmax states, `[rows * heads]` and `[rows * heads][head_dim]`.
@@ -69,20 +106,56 @@ pub(super) struct OnlineBuffer {
     pub acc: Vec<f32>,
 }
 
+/// Lengths of the buffers.
+struct Sizes {
+    heads: usize,
+    kv: usize,
+    /// The widest row that is quantised, and its padded codes.
+    widest: usize,
+    codes: usize,
+    /// Queries that attend together.
+    group: usize,
+    /// Padded rows of the products, for each token.
+    qkv: usize,
+    projected: usize,
+    gated: usize,
+    /// Products that one thread holds.
+    products: usize,
+}
+
+impl Sizes {
+    fn new(config: &Config, panels: Panels, capacity: usize) -> Self {
+        let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
+        let widest = config.n_ff.max(config.n_embd).max(heads);
+        let dense = |rows: usize| rows.next_multiple_of(panels.dense);
+        let gated = config.n_ff.next_multiple_of(panels.gated);
+        let down = config.n_embd.next_multiple_of(panels.down);
+        Self {
+            heads,
+            kv,
+            widest,
+            codes: widest.next_multiple_of(PAD),
+            group: GROUP_ROWS * config.group(),
+            qkv: dense(heads) + 2 * dense(kv),
+            projected: dense(config.n_embd).max(down),
+            gated,
+            products: (capacity * panels.widest()).max(gated),
+        }
+    }
+}
+
 impl Scratch {
     pub(super) fn new(
         config: &Config,
-        weights: &Weights,
-        kernels: &Kernels,
+        layers: &[Layer],
         capacity: usize,
         threads: usize,
     ) -> Result<Self> {
         let what = "scratch of a context";
-        let panel = weights.layers.first().map_or(16, |layer| layer.q.form().rows());
-        let padded = |rows: usize| rows.next_multiple_of(panel);
-        let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
-        let widest = config.n_ff.max(config.n_embd).max(heads);
-        let group = GROUP_ROWS * config.group();
+        let panels =
+            layers.first().map_or(Panels { dense: 16, gated: 16, down: 16 }, Panels::of_layer);
+        let sizes = Sizes::new(config, panels, capacity);
+        let Sizes { heads, kv, widest, group, .. } = sizes;
         let online = || -> Result<OnlineBuffer> {
             Ok(OnlineBuffer {
                 max: try_zeroed(group, what)?,
@@ -94,27 +167,30 @@ impl Scratch {
             Ok(Slot {
                 row: try_zeroed(widest, what)?,
                 normed: try_zeroed(widest, what)?,
-                codes: try_zeroed(widest.next_multiple_of(crate::kernels::PAD), what)?,
-                dots: try_zeroed(capacity * panel, what)?,
-                gate: try_zeroed(capacity * panel, what)?,
-                up: try_zeroed(capacity * panel, what)?,
+                codes: try_zeroed(sizes.codes, what)?,
+                dots: try_zeroed(sizes.products, what)?,
+                gate: try_zeroed(sizes.products, what)?,
+                up: try_zeroed(sizes.products, what)?,
+                live: try_zeroed(sizes.gated, what)?,
                 queries: try_zeroed(group * config.head_dim, what)?,
                 states: [online()?, online()?],
             })
         };
-        debug_assert!(kernels.layout().block >= 1);
         Ok(Self {
-            panel,
+            panels,
+            projected_panel: panels.dense,
             stream: try_zeroed(capacity * config.n_embd, what)?,
             acts: ActsBuffer::new(capacity, widest)?,
-            qkv: try_zeroed(capacity * (padded(heads) + 2 * padded(kv)), what)?,
+            qkv: try_zeroed(capacity * sizes.qkv, what)?,
             queries: try_zeroed(capacity * heads, what)?,
             keys_values: try_zeroed(capacity * 2 * kv, what)?,
             attended: try_zeroed(capacity * heads, what)?,
             partial: Vec::new(),
-            projected: try_zeroed(capacity * padded(config.n_embd), what)?,
-            gated: try_zeroed(capacity * padded(config.n_ff), what)?,
+            projected: try_zeroed(capacity * sizes.projected, what)?,
+            gated: try_zeroed(capacity * sizes.gated, what)?,
             angles: try_zeroed(capacity * config.rope_dim, what)?,
+            places: try_zeroed(sizes.gated, what)?,
+            kept: try_zeroed(sizes.gated, what)?,
             slots: (0..threads).map(|_| slot()).collect::<Result<_>>()?,
         })
     }
@@ -122,21 +198,18 @@ impl Scratch {
     /// What [`Scratch::bytes`] will be for these sizes.
     pub(super) fn planned_bytes(
         config: &Config,
-        panel: usize,
+        panels: Panels,
         capacity: usize,
         threads: usize,
     ) -> usize {
-        let padded = |rows: usize| rows.next_multiple_of(panel);
-        let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
-        let widest = config.n_ff.max(config.n_embd).max(heads);
-        let codes = widest.next_multiple_of(crate::kernels::PAD);
-        let group = GROUP_ROWS * config.group();
-        let row = config.n_embd + padded(heads) + 2 * padded(kv) + 2 * heads + 2 * kv;
-        let row = row + padded(config.n_embd) + padded(config.n_ff) + config.rope_dim;
+        let sizes = Sizes::new(config, panels, capacity);
+        let Sizes { heads, kv, widest, group, codes, products, gated, .. } = sizes;
+        let row = config.n_embd + sizes.qkv + 2 * heads + 2 * kv;
+        let row = row + sizes.projected + gated + config.rope_dim;
         let states = 2 * (2 * group + group * config.head_dim);
-        let slot =
-            4 * (2 * widest + 3 * capacity * panel + group * config.head_dim + states) + codes;
-        capacity * (4 * row + codes + size_of::<crate::ops::norm::RowScale>()) + threads * slot
+        let slot = 2 * widest + 3 * products + gated + group * config.head_dim + states;
+        let row_scale = size_of::<crate::ops::norm::RowScale>();
+        capacity * (4 * row + codes + row_scale) + 5 * gated + threads * (4 * slot + codes)
     }
 
     /// Bytes held.
@@ -150,12 +223,14 @@ impl Scratch {
                 .sum::<usize>();
             floats(&[&slot.row, &slot.normed, &slot.gate, &slot.up, &slot.queries])
                 + slot.codes.len()
-                + slot.dots.len() * 4
+                + (slot.dots.len() + slot.live.len()) * 4
                 + states
         };
         floats(&[&self.stream, &self.qkv, &self.queries, &self.keys_values, &self.attended])
             + floats(&[&self.projected, &self.gated, &self.angles, &self.partial])
             + self.acts.bytes()
+            + self.places.len() * 4
+            + self.kept.len()
             + self.slots.iter().map(slot).sum::<usize>()
     }
 }

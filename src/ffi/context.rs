@@ -61,6 +61,8 @@ pub const TERN_POOL_MEAN: i32 = 1;
 
 /// Keep the states that tern_embedding needs.
 pub const TERN_CTX_EMBEDDINGS: u32 = 1;
+/// Screen a large head in four bits, not eight: greedy and top-k come sooner, all but surely the same.
+pub const TERN_CTX_FAST_HEAD: u32 = 2;
 
 /// How a context is made. Zeros are the defaults.
 #[repr(C)]
@@ -102,7 +104,7 @@ pub(super) fn options(
     params: *const tern_context_params,
 ) -> Result<ContextOptions, Failure> {
     let params = call.options(params)?;
-    let set = flags(params.flags, TERN_CTX_EMBEDDINGS)?;
+    let set = flags(params.flags, TERN_CTX_EMBEDDINGS | TERN_CTX_FAST_HEAD)?;
     let pool = call.hold_opt(params.threadpool, "threadpool")?;
     Ok(ContextOptions {
         n_ctx: params.n_ctx as usize,
@@ -118,6 +120,7 @@ pub(super) fn options(
             TERN_POOL_MEAN => Pooling::Mean,
             other => return Err(unknown("pooling", other)),
         },
+        fast_head: set & TERN_CTX_FAST_HEAD != 0,
         embeddings: set & TERN_CTX_EMBEDDINGS != 0,
         kv_bytes_max: params.kv_bytes_max,
         pool: pool.map(|pool| ThreadPool::clone(&pool)),

@@ -14,7 +14,7 @@ use crate::{
     Cancel,
     error::Error,
     file::{OpenOptions, ReadAt, Source},
-    model::{LoadOptions, Model},
+    model::{LoadOptions, Model, Packing},
 };
 use std::{
     ffi::{c_char, c_void},
@@ -165,6 +165,7 @@ pub(super) fn plain_load_options(
         mlock: set & TERN_MODEL_MLOCK != 0,
         verify: set & TERN_MODEL_VERIFY != 0,
         kernels: kernels.map(str::to_owned),
+        packing: Packing::default(),
         progress: None,
         cancel: None,
     })

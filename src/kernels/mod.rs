@@ -59,6 +59,7 @@ mod sparse;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod timing;
 
 /// Row lengths of activations are padded with zeros to a multiple of this: whole steps of every form.
 pub const PAD: usize = 80;
@@ -159,6 +160,7 @@ pub struct Kernels {
     merge: Merge,
     row_dots: RowDots,
     sparse: sparse::Sparse,
+    split_row: unsafe fn(row: &[f32], high: &mut [u8], low: &mut [u8]) -> screen::RowBounds,
     nibbles: unsafe fn(of: screen::PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]),
 }
 
@@ -218,6 +220,17 @@ impl Kernels {
     #[must_use]
     pub fn forms(&self) -> &'static [Form] {
         self.forms
+    }
+
+    /// The forms of them that are read whole.
+    pub fn dense_forms(&self) -> impl Iterator<Item = Form> {
+        self.forms.iter().copied().filter(|form| matches!(form.code, Code::Bits2 | Code::Base3))
+    }
+
+    /// Whether this table can leave out rows and columns.
+    #[must_use]
+    pub fn skips(&self) -> bool {
+        self.forms.contains(&Form::ROWS) && self.forms.contains(&Form::COLUMNS)
     }
 
     /// How this table wants activations.

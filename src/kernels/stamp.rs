@@ -3,8 +3,8 @@
 //! The bodies fix lanes and order, so a stamp differs from another only in
 //! how wide the compiler makes it.
 
-/// Defines `rms_norm`, `quantize`, `rescale`, `relu2_mul`, `silu_mul`, `add`, `rotate`, `attend` and
-/// `merge` with the given target features and fused multiply-add.
+/// Defines `rms_norm`, `quantize`, `rescale`, `relu2_mul`, `silu_mul`, `add`, `rotate`, `attend`,
+/// `split_row` and `merge` with the given target features and fused multiply-add.
 macro_rules! stamp {
     ($fma:ty $(, $features:literal)?) => {
         $(#[target_feature(enable = $features)])?
@@ -58,6 +58,16 @@ macro_rules! stamp {
             state: &mut $crate::ops::attention::Online<'_>,
         ) {
             $crate::ops::attention::attend::<$fma>(queries, block, lens, state);
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn split_row(
+            row: &[f32],
+            high: &mut [u8],
+            low: &mut [u8],
+        ) -> $crate::kernels::screen::RowBounds {
+            $crate::kernels::screen::split_row(row, high, low)
         }
 
         $(#[target_feature(enable = $features)])?

@@ -3,7 +3,7 @@
 //! It is a GGUF of the same keys and names whose layer matrices have this library's own
 //! types (docs/formats.md): panels as the kernels read them, then the scale of each row.
 
-use super::{Model, weights::Layer};
+use super::{Model, planes, weights::Layer};
 use crate::{
     control::{Cancel, Progress},
     error::{Error, Result},
@@ -31,16 +31,15 @@ pub(super) fn form_of(dtype: DType) -> Option<Form> {
         DType::TERN_T2_16 => Some(Form { code: Code::Bits2, tiles: 1 }),
         DType::TERN_T2_32 => Some(Form { code: Code::Bits2, tiles: 2 }),
         DType::TERN_T3_32 => Some(Form { code: Code::Base3, tiles: 2 }),
+        DType::TERN_R2_32 => Some(Form::ROWS),
+        DType::TERN_C2_256 => Some(Form::COLUMNS),
         _ => None,
     }
 }
 
 /// The type for a form; forms without one are packed again as `TERN_T2_32`.
 fn dtype_of(form: Form) -> DType {
-    [DType::TERN_T2_16, DType::TERN_T2_32, DType::TERN_T3_32]
-        .into_iter()
-        .find(|dtype| form_of(*dtype) == Some(form))
-        .unwrap_or(DType::TERN_T2_32)
+    DType::all().find(|dtype| form_of(*dtype) == Some(form)).unwrap_or(DType::TERN_T2_32)
 }
 
 impl Model {
@@ -70,13 +69,18 @@ impl Model {
                 .strip_suffix(".scale")
                 .is_none_or(|name| find(&weights.layers, &format!("{name}.weight")).is_none())
         };
-        let tensors: Vec<&TensorInfo> = gguf.tensors.iter().filter(kept).collect();
+        let others = |tensor: &&TensorInfo| tensor.name != planes::NAME;
+        let tensors: Vec<&TensorInfo> = gguf.tensors.iter().filter(kept).filter(others).collect();
         let path = path.as_ref();
         let io =
             |source: io::Error| Error::Io { what: format!("writing {}", path.display()), source };
         for tensor in &tensors {
             let dtype = matrix(tensor).map_or(tensor.dtype, |matrix| dtype_of(matrix.form()));
             writer.tensor(&tensor.name, dtype, tensor.shape.dims()).map_err(io)?;
+        }
+        if let Some(planes) = &weights.planes {
+            let dims = [planes.k() as u64, planes.rows() as u64];
+            writer.tensor(planes::NAME, DType::TERN_H8, &dims).map_err(io)?;
         }
         let total: u64 = writer.tensors().iter().map(|tensor| tensor.bytes).sum();
         let mut done = 0u64;
@@ -111,6 +115,12 @@ impl Model {
                         put(&mut body, &scales)?;
                     }
                 }
+            }
+            if let Some(planes) = &weights.planes {
+                body.tensor(planes::NAME).map_err(io)?;
+                put(&mut body, planes.high(0..planes.rows()))?;
+                put(&mut body, planes.low(0..planes.rows()))?;
+                put(&mut body, &planes.bounds_as_bytes())?;
             }
             body.finish().map_err(io)?;
             Ok(())

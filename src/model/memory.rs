@@ -1,29 +1,18 @@
 //! What weights take, before and after they are loaded.
 
-use super::{Config, LoadOptions, Model, convert::form_of, weights::Loader};
-use crate::{
-    error::Result,
-    file::Gguf,
-    kernels::{Form, Kernels},
-    packed::PackedMatrix,
-};
-
-/// The form that a load will give all matrices.
-pub(crate) fn planned_form(gguf: &Gguf, kernels: &Kernels) -> Form {
-    Loader::form(gguf, kernels)
-}
+use super::{Config, Forms, LoadOptions, Model, convert::form_of, planes};
+use crate::{error::Result, file::Gguf, packed::PackedMatrix};
 
 /// Bytes that will be mapped, and bytes of memory of their own, from the directory of a file.
 pub(crate) fn planned_weights(
     gguf: &Gguf,
     config: &Config,
-    kernels: &Kernels,
+    forms: Forms,
     load: &LoadOptions<'_>,
 ) -> (u64, u64) {
     if load.vocab_only {
         return (0, 0);
     }
-    let form = planned_form(gguf, kernels);
     let (mut mapped, mut heap) = (0u64, 0u64);
     let maps = gguf.source().is_mapped();
     let mut place =
@@ -31,16 +20,32 @@ pub(crate) fn planned_weights(
     for tensor in &gguf.tensors {
         let (rows, k) = (tensor.shape.rows() as usize, tensor.shape.columns() as usize);
         if tensor.dtype.is_ternary() {
+            let form = forms.of(&tensor.name);
             let panels = rows.div_ceil(form.rows());
             place((panels * form.panel_bytes(k)) as u64, form_of(tensor.dtype) == Some(form));
             place((panels * form.rows() * 4) as u64, false);
+        } else if tensor.name == planes::NAME {
+            if planes::planned(gguf, rows, k, load.packing.screen).is_some() {
+                place((rows * k) as u64, true);
+            }
         } else if rows == config.n_vocab {
             place(tensor.bytes, true);
         } else {
             place(4 * tensor.shape.elements(), false);
         }
     }
+    let (rows, k) = (config.n_vocab, config.n_embd);
+    if let Some(brought) = planes::planned(gguf, rows, k, load.packing.screen) {
+        // Planes that the file brings are counted with its tensors.
+        let planes = if brought { 0 } else { rows * k };
+        heap += (planes + planes::BOUNDS * rows) as u64;
+    }
     (mapped, heap)
+}
+
+/// Whether a load will screen its head.
+pub(crate) fn planned_screen(gguf: &Gguf, config: &Config, load: &LoadOptions<'_>) -> bool {
+    planes::planned(gguf, config.n_vocab, config.n_embd, load.packing.screen).is_some()
 }
 
 impl Model {
@@ -57,6 +62,11 @@ impl Model {
         };
         for rows in [Some(&weights.embedding), weights.output.as_ref()].into_iter().flatten() {
             place(rows.len_bytes(), rows.is_mapped());
+        }
+        if let Some(planes) = &weights.planes {
+            let (bytes, is_mapped) = planes.bytes();
+            place(bytes, is_mapped);
+            place(planes.bounds_bytes(), false);
         }
         place(
             4 * (weights.output_norm.len() + weights.rope_factors.as_ref().map_or(0, Vec::len)),

@@ -2,12 +2,17 @@
 
 mod config;
 mod convert;
+mod forms;
 mod info;
 mod memory;
+mod planes;
 mod weights;
 
 pub use config::{Activation, Config};
-pub(crate) use memory::{planned_form, planned_weights};
+pub(crate) use forms::Forms;
+pub use forms::Packing;
+pub(crate) use memory::{planned_screen, planned_weights};
+pub use planes::Planes;
 pub use weights::{Layer, RowMatrix, Weights};
 
 use crate::{
@@ -36,6 +41,8 @@ pub struct LoadOptions<'a> {
     pub verify: bool,
     /// The kernel table by name; `None` takes the fastest.
     pub kernels: Option<String>,
+    /// How the weights are packed.
+    pub packing: Packing,
     /// Told the fraction done, on the calling thread; false cancels.
     pub progress: Option<Progress<'a>>,
     /// Stops the load.
@@ -113,7 +120,7 @@ impl Model {
             let mut loader = weights::Loader {
                 gguf: &gguf,
                 kernels,
-                form: weights::Loader::form(&gguf, kernels),
+                forms: Forms::choose(&gguf, &config, kernels, options.packing)?,
                 cancel,
                 options: &mut options,
                 pool: &pool,

@@ -1,11 +1,11 @@
 //! Tensor names → a typed struct of packed matrices and vectors.
 
-use super::{Config, LoadOptions, convert::form_of};
+use super::{Config, LoadOptions, Planes, convert::form_of, forms::Forms};
 use crate::{
     Cancel,
     error::{Error, Result, try_zeroed},
     file::Gguf,
-    kernels::{Form, Kernels, MAX_K, RowType},
+    kernels::{Kernels, MAX_K, RowType},
     packed::{PackedMatrix, TernaryType, buffer::Bytes},
     tensor::{DType, TensorInfo},
 };
@@ -17,6 +17,8 @@ pub struct Weights {
     pub embedding: RowMatrix,
     /// The head, where it is not tied to the embedding.
     pub output: Option<RowMatrix>,
+    /// The head in eight bits as well, to screen it.
+    pub planes: Option<Planes>,
     /// `[n_embd]`
     pub output_norm: Vec<f32>,
     /// Divisors of the rotary frequencies, `[rope_dim / 2]`.
@@ -104,7 +106,7 @@ impl RowMatrix {
 pub(super) struct Loader<'a, 'p> {
     pub(super) gguf: &'a Gguf,
     pub(super) kernels: &'a Kernels,
-    pub(super) form: Form,
+    pub(super) forms: Forms,
     pub(super) cancel: Cancel,
     pub(super) options: &'a mut LoadOptions<'p>,
     pub(super) pool: &'a rayon::ThreadPool,
@@ -112,12 +114,6 @@ pub(super) struct Loader<'a, 'p> {
 }
 
 impl Loader<'_, '_> {
-    /// The one form of all matrices: that of a packed file if the table reads it, else the table's own.
-    pub(super) fn form(gguf: &Gguf, kernels: &Kernels) -> Form {
-        let packed = gguf.tensors.iter().find_map(|tensor| form_of(tensor.dtype));
-        packed.filter(|form| kernels.forms().contains(form)).unwrap_or(kernels.forms()[0])
-    }
-
     /// Reads and packs everything.
     pub(super) fn weights(&mut self, config: &Config) -> Result<Weights> {
         let (width, vocab) = (config.n_embd, config.n_vocab);
@@ -126,6 +122,16 @@ impl Loader<'_, '_> {
             Some(_) => Some(self.rows("output.weight", vocab, width)?),
             None => None,
         };
+        let planes = self.planes(output.as_ref().unwrap_or(&embedding))?;
+        if planes.is_some() {
+            // Of a screened head few rows are read, here and there.
+            for name in ["output.weight", "token_embd.weight"] {
+                if let Some(tensor) = self.gguf.tensor(name) {
+                    self.gguf.source().advise_dontneed(tensor.range());
+                    self.gguf.source().advise_random(tensor.range());
+                }
+            }
+        }
         let output_norm = self.vector("output_norm.weight", width)?;
         let rope_factors = match self.gguf.tensor("rope_freqs.weight") {
             Some(_) => Some(self.vector("rope_freqs.weight", config.rope_dim / 2)?),
@@ -135,7 +141,7 @@ impl Loader<'_, '_> {
         for i in 0..config.n_layer {
             layers.push(self.layer(config, i)?);
         }
-        Ok(Weights { embedding, output, output_norm, rope_factors, layers })
+        Ok(Weights { embedding, output, planes, output_norm, rope_factors, layers })
     }
 
     fn layer(&mut self, config: &Config, i: usize) -> Result<Layer> {
@@ -163,7 +169,7 @@ impl Loader<'_, '_> {
     }
 
     /// One tensor done: asks whether to go on.
-    fn step(&mut self) -> Result<()> {
+    pub(super) fn step(&mut self) -> Result<()> {
         self.done += 1;
         self.cancel.check()?;
         let fraction = self.done as f32 / self.gguf.tensors.len().max(1) as f32;
@@ -172,7 +178,7 @@ impl Loader<'_, '_> {
         if go_on { Ok(()) } else { Err(Error::Cancelled) }
     }
 
-    fn find(&self, name: &str, rows: usize, columns: usize) -> Result<TensorInfo> {
+    pub(super) fn find(&self, name: &str, rows: usize, columns: usize) -> Result<TensorInfo> {
         let tensor = self.gguf.tensor(name).ok_or_else(|| {
             Error::bad_model(
                 name,
@@ -267,7 +273,7 @@ impl Loader<'_, '_> {
             _ => None,
         };
         let factor = self.separate_scale(name)?;
-        let (form, cancel) = (self.form, &self.cancel);
+        let (form, cancel) = (self.forms.of(name), &self.cancel);
         let mut matrix = self.pool.install(|| {
             PackedMatrix::pack(name, kind, &bytes, (rows, k), tensor_scale, form, cancel)
         })?;
@@ -315,7 +321,8 @@ impl Loader<'_, '_> {
         if self.options.verify && !matrix.check_codes() {
             return Err(Error::bad_model(name, "a byte that is no trits"));
         }
-        let matrix = if form == self.form { matrix } else { matrix.repack(self.form)? };
+        let wanted = self.forms.of(name);
+        let matrix = if form == wanted { matrix } else { matrix.repack(wanted)? };
         self.step()?;
         Ok(matrix)
     }

@@ -2,13 +2,29 @@
 
 use super::{Fma, math::exp};
 
-/// `out = relu(gate)^2 * up`.
+/// `out = relu(gate)^2 * up`, and +0 where the gate is not above zero, whatever `up` is.
 #[inline(always)]
 pub(crate) fn relu2_mul(gate: &[f32], up: &[f32], out: &mut [f32]) {
     for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        let gate = if *gate > 0.0 { *gate } else { 0.0 };
-        *out = (gate * gate) * up;
+        let product = (gate * gate) * up;
+        *out = if *gate > 0.0 { product } else { 0.0 };
     }
+}
+
+/// The places of what is above zero, in increasing order; how many. `places` has room for all.
+///
+/// # Panics
+///
+/// If it has not.
+pub(crate) fn positive(gate: &[f32], places: &mut [u32]) -> usize {
+    assert!(places.len() >= gate.len(), "room for every place");
+    let mut count = 0;
+    for (place, gate) in (0u32..).zip(gate) {
+        // Always written, overwritten unless it counts: no branch to predict.
+        places[count] = place;
+        count += usize::from(*gate > 0.0);
+    }
+    count
 }
 
 /// `out = gate / (1 + exp(-gate)) * up`.

@@ -34,6 +34,12 @@ pub enum DType {
     TERN_T2_32,
     /// This library's panels of 32 rows, five trits a byte, then one f32 scale a row.
     TERN_T3_32,
+    /// This library's single rows, two bits a trit, 32 a panel, then one f32 scale a row.
+    TERN_R2_32,
+    /// This library's columns of 256 rows, two bits a trit, then one f32 scale a row.
+    TERN_C2_256,
+    /// This library's screen of a head: high nibbles of all rows, low nibbles of all rows, then three f32 a row.
+    TERN_H8,
 }
 
 /// One row of the table: what a kind is called in a file and how much room it takes.
@@ -69,6 +75,9 @@ const LAYOUTS: &[Layout] = &[
     layout(DType::TERN_T2_16, 0x7e00, "TERN_T2_16", 128, 32, 0),
     layout(DType::TERN_T2_32, 0x7e01, "TERN_T2_32", 128, 32, 0),
     layout(DType::TERN_T3_32, 0x7e02, "TERN_T3_32", 128, 32, 0),
+    layout(DType::TERN_R2_32, 0x7e03, "TERN_R2_32", 256, 64, 0),
+    layout(DType::TERN_C2_256, 0x7e04, "TERN_C2_256", 128, 32, 0),
+    layout(DType::TERN_H8, 0x7e05, "TERN_H8", 128, 128, 0),
 ];
 
 const fn layout(
@@ -131,6 +140,8 @@ impl DType {
             DType::TERN_T2_16 => Some((16, 16)),
             DType::TERN_T2_32 => Some((32, 16)),
             DType::TERN_T3_32 => Some((32, 20)),
+            DType::TERN_R2_32 => Some((32, 16)),
+            DType::TERN_C2_256 => Some((256, 16)),
             _ => None,
         }
     }
@@ -162,7 +173,9 @@ impl DType {
             self.row_bytes(shape.columns())?;
             return DType::packed_bytes(shape, panel);
         }
-        let rows = self.row_bytes(shape.columns())?.checked_mul(shape.rows())?;
+        let extra = if self == DType::TERN_H8 { 12 } else { 0 };
+        let row = self.row_bytes(shape.columns())?.checked_add(extra)?;
+        let rows = row.checked_mul(shape.rows())?;
         rows.checked_add(self.layout().tail_bytes)
     }
 
@@ -244,6 +257,7 @@ mod tests {
                 DType::F32 | DType::F16 | DType::BF16 | DType::Q4_0 | DType::Q8_0 => {}
                 DType::Q4_K | DType::Q6_K | DType::TQ1_0 | DType::TQ2_0 | DType::I2_S => {}
                 DType::TERN_T2_16 | DType::TERN_T2_32 | DType::TERN_T3_32 => {}
+                DType::TERN_R2_32 | DType::TERN_C2_256 | DType::TERN_H8 => {}
             }
         }
     }

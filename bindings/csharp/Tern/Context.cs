@@ -20,6 +20,8 @@ namespace Tern
         public bool Embeddings { get; set; }
         /// <summary>An embedding is the mean instead of the last token.</summary>
         public bool PoolMean { get; set; }
+        /// <summary>An approximate head.</summary>
+        public bool FastHead { get; set; }
         /// <summary>Cap on the pages held by all sequences; 0: none.</summary>
         public ulong KVBytesMax { get; set; }
         /// <summary>null: the model's own.</summary>
@@ -44,7 +46,7 @@ namespace Tern
             o = o ?? new ContextOptions();
             return new Native { Size = (UIntPtr)(uint)Marshal.SizeOf(typeof(Native)), NCtx = (uint)o.Tokens, NSeqMax = (uint)o.Sequences,
                 NBatch = (uint)o.Batch, KvType = o.KVInt8 ? 1 : 0, Pooling = o.PoolMean ? 1 : 0,
-                Flags = o.Embeddings ? 1u : 0, KvBytesMax = o.KVBytesMax, Threadpool = pool.Pointer };
+                Flags = (o.Embeddings ? 1u : 0) | (o.FastHead ? 2u : 0), KvBytesMax = o.KVBytesMax, Threadpool = pool.Pointer };
         }
     }
 

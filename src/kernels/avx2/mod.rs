@@ -38,6 +38,7 @@ pub(super) const TABLE: Kernels = Kernels {
     merge,
     row_dots: rows::row_dots,
     sparse: sparse::SPARSE,
+    split_row,
     nibbles: sparse::nibbles,
 };
 

@@ -43,6 +43,7 @@ macro_rules! table {
             merge,
             row_dots: rows::row_dots,
             sparse: sparse::SPARSE,
+            split_row,
             nibbles: nibbles::nibbles,
         };
     };

@@ -37,6 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     merge,
     row_dots: rows::row_dots,
     sparse: scalar::SPARSE,
+    split_row,
     nibbles: scalar::nibbles,
 };
 

@@ -14,6 +14,8 @@ public struct ContextOptions: Sendable {
     public var embeddings = false
     /// An embedding is the mean instead of the last token.
     public var poolMean = false
+    /// An approximate head.
+    public var fastHead = false
     /// Cap on the pages held by all sequences, in bytes; 0: none.
     public var maximumKVBytes: UInt64 = 0
     /// nil: the model's own.
@@ -28,7 +30,7 @@ public struct ContextOptions: Sendable {
         (p.n_ctx, p.n_seq_max, p.n_batch) = (UInt32(tokens), UInt32(sequences), UInt32(batch))
         p.kv_type = Int32(int8KV ? TERN_KV_I8 : TERN_KV_F16)
         p.pooling = Int32(poolMean ? TERN_POOL_MEAN : TERN_POOL_LAST)
-        p.flags = UInt32(embeddings ? TERN_CTX_EMBEDDINGS : 0)
+        p.flags = UInt32((embeddings ? TERN_CTX_EMBEDDINGS : 0) | (fastHead ? TERN_CTX_FAST_HEAD : 0))
         p.kv_bytes_max = maximumKVBytes
         p.threadpool = threads?.handle
         return try withExtendedLifetime(threads) { try body(&p) }

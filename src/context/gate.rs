@@ -1,0 +1,112 @@
+//! The gate of the feed-forward part: both products of it, joined by the activation.
+//!
+//! `gated` is `[unit][tokens][unit rows]`, where a unit is whole panels of both matrices.
+
+use super::{
+    forward::{Forward, panels_per_part, rescale},
+    scratch::{Scratch, Slot},
+};
+use crate::{
+    kernels::{Acts, Form, Kernels, RowsOf},
+    model::{Activation, Layer},
+    ops::activation::positive,
+    packed::PackedMatrix,
+    threads::{Cut, Team},
+};
+
+impl Forward<'_> {
+    /// Gate and up, joined by the activation, unit by unit.
+    pub(super) fn gate(&mut self, team: &Team<'_>, layer: &Layer) {
+        let (kernels, tokens, activation) = (self.kernels, self.rows.len(), self.config.activation);
+        let Scratch { acts, gated, slots, panels, .. } = &mut *self.scratch;
+        let unit = panels.gated;
+        let units = self.config.n_ff.div_ceil(unit);
+        let share = panels_per_part(units, team.threads());
+        let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
+        let leave_out =
+            tokens == 1 && layer.up.form() == Form::ROWS && activation == Activation::Relu2;
+        team.run_parts(
+            units.div_ceil(share),
+            Cut::new(&mut gated[..units * tokens * unit], share * tokens * unit),
+            Cut::none(),
+            slots,
+            |part, out, (), slot| {
+                if leave_out {
+                    return live_rows(kernels, layer, part * share * unit, acts, slot, out);
+                }
+                for (i, out) in out.chunks_exact_mut(tokens * unit).enumerate() {
+                    let first = (part * share + i) * unit;
+                    let Slot { dots, gate, up, .. } = slot;
+                    let (gate, up) = (&mut gate[..out.len()], &mut up[..out.len()]);
+                    unit_dots(kernels, &layer.gate, first, unit, acts, dots, gate);
+                    unit_dots(kernels, &layer.up, first, unit, acts, dots, up);
+                    match activation {
+                        Activation::Relu2 => kernels.relu2_mul(gate, up, out),
+                        Activation::Silu => kernels.silu_mul(gate, up, out),
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// The products of `unit` rows from `first` on; `out` is `[tokens][unit]`.
+fn unit_dots(
+    kernels: &Kernels,
+    matrix: &PackedMatrix,
+    first: usize,
+    unit: usize,
+    acts: Acts<'_>,
+    dots: &mut [i32],
+    out: &mut [f32],
+) {
+    let rows = matrix.form().rows();
+    let dots = &mut dots[..acts.tokens() * rows];
+    for at in (0..unit).step_by(rows) {
+        let panel = (first + at) / rows;
+        if panel < matrix.panels() {
+            matrix.panel_dots(kernels, panel, acts, dots);
+            rescale(kernels, matrix.panel_scales(panel), acts, dots, unit, &mut out[at..]);
+        } else {
+            // The last unit of the other matrix is wider than this one's last panel.
+            out.chunks_mut(unit).for_each(|out| out[at..][..rows].fill(0.0));
+        }
+    }
+}
+
+/// One token: the gates of `out.len()` rows from `first` on, then `up` for those above zero alone.
+fn live_rows(
+    kernels: &Kernels,
+    layer: &Layer,
+    first: usize,
+    acts: Acts<'_>,
+    slot: &mut Slot,
+    out: &mut [f32],
+) {
+    let (gate, up) = (&layer.gate, &layer.up);
+    let Slot { row, normed, dots, gate: live_gates, up: live_ups, live, .. } = slot;
+    unit_dots(kernels, gate, first, out.len(), acts, dots, out);
+    let count = positive(out, live);
+    let live = &live[..count];
+    let (rows, end) = (up.form().rows(), (first + out.len()).min(up.panels() * up.form().rows()));
+    let of = RowsOf {
+        rows: up.panel_range(first / rows..end / rows),
+        k: up.k(),
+        acts: acts.codes,
+        sum: acts.rows[0].sum,
+    };
+    let dots = &mut dots[..count];
+    kernels.live_rows(of, live, dots);
+    let (scales, products) = (&mut row[..count], &mut normed[..count]);
+    let (live_gates, live_ups) = (&mut live_gates[..count], &mut live_ups[..count]);
+    for (i, place) in live.iter().enumerate() {
+        scales[i] = up.scales()[first + *place as usize];
+        live_gates[i] = out[*place as usize];
+    }
+    kernels.rescale(dots, scales, acts.rows[0].step, live_ups);
+    kernels.relu2_mul(live_gates, live_ups, products);
+    out.fill(0.0);
+    for (place, product) in live.iter().zip(&*products) {
+        out[*place as usize] = *product;
+    }
+}
