@@ -13,16 +13,30 @@ use std::{
 };
 
 /// Bytes read each second by `threads` threads, from a buffer of `bytes` that no cache holds: the best of `rounds`.
-///
-/// Each thread reads one contiguous part from front to back, asking for lines ahead of itself.
 pub fn read_bandwidth(threads: usize, bytes: usize, rounds: usize) -> f64 {
-    let words = bytes / 8 / threads * threads;
-    let buffer = vec![1u64; words];
-    let parts: Vec<&[u64]> = buffer.chunks_exact(words / threads).collect();
-    let seconds = together(threads, rounds, |thread| {
-        black_box(read(parts[thread]));
-    });
-    (words * 8) as f64 / seconds
+    Memory::new(bytes).read_bandwidth(threads, rounds)
+}
+
+/// Memory to read from, held so that probes taken between two runs cost no page faults.
+pub struct Memory(Vec<u64>);
+
+impl Memory {
+    /// A buffer of about `bytes`, every page of it touched.
+    pub fn new(bytes: usize) -> Self {
+        Self(vec![1; bytes / 8])
+    }
+
+    /// Bytes read each second by `threads` threads: the best of `rounds`.
+    ///
+    /// Each thread reads one contiguous part from front to back, asking for lines ahead of itself.
+    pub fn read_bandwidth(&self, threads: usize, rounds: usize) -> f64 {
+        let words = self.0.len() / threads * threads;
+        let parts: Vec<&[u64]> = self.0.chunks_exact(words / threads).collect();
+        let seconds = together(threads, rounds, |thread| {
+            black_box(read(parts[thread]));
+        });
+        (words * 8) as f64 / seconds
+    }
 }
 
 /// Eight-bit products each second by `threads` threads that touch no memory, with the widest
