@@ -3,7 +3,7 @@
 use super::{
     limits::{Prober, agree},
     measure,
-    options::{Choose, Options, cache_name},
+    options::{Choose, Head, Options, Variant, cache_name},
     report::{FirstToken, Memory, Part, Setting, Spread},
 };
 use serde::{Deserialize, Serialize};
@@ -49,7 +49,8 @@ fn say(line: &impl Serialize) -> Result<()> {
 /// A child's model, context and setting; the context has room for `len` tokens.
 fn begin(options: &Options, len: usize) -> Result<(Context, Setting)> {
     let path = &options.models[0];
-    let model = measure::open(path, options.tables[0].as_deref())?;
+    let variant = &options.variants[0];
+    let model = measure::open(path, variant)?;
     let (threads, cache) = (options.threads[0], options.caches[0]);
     let setting = Setting {
         threads,
@@ -57,7 +58,7 @@ fn begin(options: &Options, len: usize) -> Result<(Context, Setting)> {
         cache: cache_name(cache).to_owned(),
         choose: Choose::Greedy.name().to_owned(),
         sequences: 1,
-        ..measure::setting(path, &model)?
+        ..measure::setting(path, &model, variant)?
     };
     let pool = Some(measure::pool(threads)?);
     let options = ContextOptions {
@@ -65,6 +66,7 @@ fn begin(options: &Options, len: usize) -> Result<(Context, Setting)> {
         n_batch: setting.batch,
         kv_type: cache,
         pool,
+        fast_head: variant.head == Head::Fast,
         ..Default::default()
     };
     Ok((Context::new(&model, options)?, setting))
@@ -115,8 +117,13 @@ fn memory(options: &Options) -> Result<()> {
     };
     let mut parts = vec![trunk, rows("embedding", &weights.embedding)];
     parts.extend(weights.output.as_ref().map(|output| rows("head", output)));
+    if let Some(planes) = &weights.planes {
+        let (bytes, is_mapped) = planes.bytes();
+        parts.push(place("head's planes", bytes as u64, is_mapped));
+        parts.push(place("their bounds", planes.bounds_bytes() as u64, false));
+    }
     let counted: u64 = parts.iter().map(|part| part.own).sum();
-    // What the library counts among its weights beyond these: norms, and forms of the head made for screening.
+    // What the library counts among its weights beyond these: the norms.
     let (_, own) = context.model().weight_memory()?;
     parts.push(place("other weights", own.saturating_sub(counted), false));
     parts.push(place("tokenizer", Tokenizer::heap_bytes(context.model().metadata())?, false));
@@ -204,7 +211,7 @@ pub(crate) fn footprint(call: &Call<'_>) -> Result<Memory> {
 /// A child to be started.
 pub(crate) struct Call<'a> {
     pub(crate) model: &'a Path,
-    pub(crate) table: Option<&'a str>,
+    pub(crate) variant: &'a Variant,
     pub(crate) text: Option<&'a Path>,
     pub(crate) threads: usize,
     pub(crate) batch: usize,
@@ -226,7 +233,7 @@ impl Call<'_> {
             "-b",
             &self.batch.to_string(),
         ]);
-        command.args(self.table.iter().flat_map(|table| ["--table", table]));
+        command.args(self.variant.flags());
         if let Some(text) = self.text {
             command.arg("-f").arg(text);
         }

@@ -63,19 +63,19 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// All that was asked for, model by model and table by table. What is done is said on standard error.
+/// All that was asked for, model by model. What is done is said on standard error.
 fn measured(options: &Options) -> Result<Report, Box<dyn Error>> {
     let mut report = Report { machine: machine()?, ..Report::default() };
     let prober = Prober::new();
     for path in &options.models {
-        for table in &options.tables {
+        for variant in &options.variants {
             // The children come first: this process does not hold the model yet.
             for &threads in &options.threads {
                 for &batch in &options.batches {
                     for cache in options.caches.iter().map(|cache| cache_name(*cache)) {
                         let call = |len| child::Call {
                             model: path,
-                            table: table.as_deref(),
+                            variant,
                             text: options.text.as_deref(),
                             threads,
                             batch,
@@ -100,8 +100,8 @@ fn measured(options: &Options) -> Result<Report, Box<dyn Error>> {
             {
                 continue;
             }
-            let model = measure::open(path, table.as_deref())?;
-            measure::figures(options, path, &model, &prober, |figure| {
+            let model = measure::open(path, variant)?;
+            measure::figures(options, path, (&model, variant), &prober, |figure| {
                 eprintln!(
                     "{}: {}, {} threads: {:.1} tokens/s",
                     path.display(),

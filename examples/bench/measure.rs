@@ -2,13 +2,14 @@
 
 use super::{
     limits::Prober,
-    options::{Choose, Options, cache_name},
+    options::{Choose, Head, Options, Variant, cache_name},
     report::{Figure, Setting, Work},
     trunk,
 };
 use std::{collections::BTreeSet, error::Error, path::Path, time::Instant};
 use tern::{
     context::{Context, ContextOptions, EvalOptions, Item, KvType, Status, Want},
+    kernels::Form,
     model::{LoadOptions, Model},
     sampler::Sampler,
     threads::{ThreadPool, ThreadPoolOptions},
@@ -16,9 +17,13 @@ use tern::{
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Opens a model on a table.
-pub(crate) fn open(path: &Path, table: Option<&str>) -> Result<Model> {
-    let load = LoadOptions { kernels: table.map(str::to_owned), ..Default::default() };
+/// Opens a model.
+pub(crate) fn open(path: &Path, variant: &Variant) -> Result<Model> {
+    let load = LoadOptions {
+        kernels: variant.table.clone(),
+        packing: variant.packing(),
+        ..Default::default()
+    };
     Ok(Model::open(path, load)?)
 }
 
@@ -28,7 +33,7 @@ pub(crate) fn pool(threads: usize) -> Result<ThreadPool> {
 }
 
 /// What a model is, for the results. Threads and all that follows are the caller's to fill in.
-pub(crate) fn setting(path: &Path, model: &Model) -> Result<Setting> {
+pub(crate) fn setting(path: &Path, model: &Model, variant: &Variant) -> Result<Setting> {
     let weights = model.weights()?;
     let forms: BTreeSet<String> = trunk::matrices(model)?
         .map(|matrix| format!("{:?} x{}", matrix.form().code, matrix.form().rows()).to_lowercase())
@@ -39,7 +44,9 @@ pub(crate) fn setting(path: &Path, model: &Model) -> Result<Setting> {
         file_bytes: model.file_bytes(),
         table: model.kernels().name().to_owned(),
         form: forms.into_iter().collect::<Vec<_>>().join(", "),
-        head: format!("{:?}", head.kind()).to_lowercase(),
+        skip: weights.layers.iter().any(|layer| layer.up.form() == Form::ROWS),
+        head_rows: format!("{:?}", head.kind()).to_lowercase(),
+        head: weights.planes.as_ref().map_or(Head::Full, |_| variant.head).name().to_owned(),
         ..Setting::default()
     })
 }
@@ -58,15 +65,15 @@ pub(crate) fn tokens(model: &Model, text: Option<&Path>, len: usize) -> Result<V
     Ok(tokens.into_iter().cycle().take(len).collect())
 }
 
-/// Every figure asked for, of one model on one table.
+/// Every figure asked for, of one model as it was loaded.
 pub(crate) fn figures(
     options: &Options,
     path: &Path,
-    model: &Model,
+    (model, variant): (&Model, &Variant),
     prober: &Prober,
     mut done: impl FnMut(Figure),
 ) -> Result<()> {
-    let base = setting(path, model)?;
+    let base = setting(path, model, variant)?;
     let times = (options.repetitions, options.tries);
     for &threads in &options.threads {
         let pool = pool(threads)?;
@@ -130,6 +137,7 @@ impl Bench<'_> {
                 n_batch: self.setting.batch,
                 kv_type: self.cache,
                 pool: Some(self.pool.clone()),
+                fast_head: self.setting.head == Head::Fast.name(),
                 ..Default::default()
             },
         )?;
@@ -161,7 +169,7 @@ impl Bench<'_> {
             let passes = len.div_ceil(self.setting.batch) as f64;
             let work = Work {
                 trunk_bytes: trunk_bytes(self.model)? * passes / len as f64,
-                head_bytes: head_bytes(self.model)? / len as f64,
+                head_bytes: head_bytes(self.model, Head::Full.name())? / len as f64,
                 cache_bytes: 0.0, // stays in the second cache for all rows of a pass
                 macs: macs(self.model)?,
             };
@@ -209,9 +217,12 @@ impl Bench<'_> {
                         choose: choose.name().to_owned(),
                         ..self.setting.clone()
                     };
+                    // A draw among all tokens needs all logits.
+                    let how =
+                        if choose == Choose::Softmax { Head::Full.name() } else { &setting.head };
                     let work = Work {
                         trunk_bytes: trunk_bytes(self.model)? / sequences as f64,
-                        head_bytes: head_bytes(self.model)? / sequences as f64,
+                        head_bytes: head_bytes(self.model, how)? / sequences as f64,
                         cache_bytes: position_bytes(self.model, self.cache)
                             * (self.setting.depth as f64 + (len + 1) as f64 / 2.0),
                         macs: macs(self.model)?,
@@ -254,10 +265,15 @@ fn trunk_bytes(model: &Model) -> Result<f64> {
     Ok(trunk::matrices(model)?.map(|matrix| (matrix.bytes() + 4 * matrix.rows()) as f64).sum())
 }
 
-/// Bytes of the head in the precision that every choice can rest on.
-fn head_bytes(model: &Model) -> Result<f64> {
+/// Bytes that are read of the head: of all rows in full precision, or of one or both planes and their bounds.
+fn head_bytes(model: &Model, how: &str) -> Result<f64> {
     let weights = model.weights()?;
-    Ok(weights.output.as_ref().unwrap_or(&weights.embedding).len_bytes() as f64)
+    let bytes = match (&weights.planes, how) {
+        (Some(planes), "exact") => planes.bytes().0 + planes.bounds_bytes(),
+        (Some(planes), "fast") => planes.bytes().0 / 2 + planes.bounds_bytes(),
+        _ => weights.output.as_ref().unwrap_or(&weights.embedding).len_bytes(),
+    };
+    Ok(bytes as f64)
 }
 
 /// Products of layer matrices for one token.

@@ -2,7 +2,7 @@
 
 use super::args::{Args, SHIPPED_MODEL};
 use std::{error::Error, path::PathBuf, str::FromStr};
-use tern::{context::KvType, threads::performance_cores};
+use tern::{context::KvType, kernels::Code, model::Packing, threads::performance_cores};
 
 /// Said for a command line that cannot be.
 pub(crate) const USAGE: &str =
@@ -23,6 +23,10 @@ over
   -d LIST            tokens in the context already                [0]
   -s LIST            sequences that generate together             [1]
   --choose LIST      greedy, chain, softmax: how tokens are chosen [greedy,chain,softmax]
+  --head LIST        full: every row in full precision; exact: rows that eight bits do not rule out;
+                     fast: rows that four bits do not      [exact]
+  --form LIST        auto, bits2, base3: how dense weights lie    [auto]
+  --skip LIST        auto, yes, no: leave out what zeros make irrelevant [auto]
   --table LIST       kernel tables by name                        [the fastest]
   --cache LIST       f16, i8                                      [f16]
 how
@@ -64,6 +68,66 @@ impl FromStr for Choose {
     }
 }
 
+/// How the head is read for a choice that few of its rows decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// All rows in full precision.
+    Full,
+    /// Rows that bounds from eight bits a weight leave.
+    Exact,
+    /// Rows that likely bounds from four bits leave.
+    Fast,
+}
+
+impl Head {
+    /// Its name on the command line and in results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Head::Full => "full",
+            Head::Exact => "exact",
+            Head::Fast => "fast",
+        }
+    }
+}
+
+impl FromStr for Head {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Head::Full, Head::Exact, Head::Fast].into_iter().find(|head| head.name() == text).ok_or(())
+    }
+}
+
+/// How weights lie, as the command line has it: a model is loaded for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variant {
+    /// `None` is the fastest table.
+    pub(crate) table: Option<String>,
+    pub(crate) head: Head,
+    pub(crate) code: Option<Code>,
+    pub(crate) skip: Option<bool>,
+}
+
+impl Variant {
+    /// The same for the library.
+    pub(crate) fn packing(&self) -> Packing {
+        let screen = (self.head == Head::Full).then_some(false);
+        Packing { code: self.code, skip: self.skip, screen }
+    }
+
+    /// The same for a child's command line.
+    pub(crate) fn flags(&self) -> Vec<&str> {
+        let form = match self.code {
+            Some(Code::Base3) => "base3",
+            Some(_) => "bits2",
+            None => "auto",
+        };
+        let skip = self.skip.map_or("auto", |skip| if skip { "yes" } else { "no" });
+        let mut flags = vec!["--head", self.head.name(), "--form", form, "--skip", skip];
+        flags.extend(self.table.iter().flat_map(|table| ["--table", table]));
+        flags
+    }
+}
+
 /// Everything asked for.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -78,8 +142,8 @@ pub(crate) struct Options {
     pub(crate) depths: Vec<usize>,
     pub(crate) sequences: Vec<usize>,
     pub(crate) choose: Vec<Choose>,
-    /// `None` is the fastest table.
-    pub(crate) tables: Vec<Option<String>>,
+    /// Of tables, heads, forms and skipping.
+    pub(crate) variants: Vec<Variant>,
     pub(crate) caches: Vec<KvType>,
     pub(crate) text: Option<PathBuf>,
     pub(crate) repetitions: usize,
@@ -121,8 +185,7 @@ impl Options {
                 Choose::Chain,
                 Choose::Softmax,
             ]),
-            tables: list::<String>(&mut args, &["--table"])?
-                .map_or(vec![None], |names| names.into_iter().map(Some).collect()),
+            variants: variants(&mut args)?,
             caches: list::<String>(&mut args, &["--cache"])?
                 .unwrap_or(vec!["f16".into()])
                 .iter()
@@ -151,6 +214,39 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// Every combination of tables, heads, forms and skipping.
+fn variants(args: &mut Args) -> Result<Vec<Variant>, String> {
+    let named = |text: String, names: &[&str]| {
+        names
+            .iter()
+            .position(|name| *name == text)
+            .ok_or(format!("{text:?}: one of {} is wanted\n{USAGE}", names.join(", ")))
+    };
+    let tables = list::<String>(args, &["--table"])?
+        .map_or(vec![None], |names| names.into_iter().map(Some).collect());
+    let heads = list(args, &["--head"])?.unwrap_or(vec![Head::Exact]);
+    let forms = list::<String>(args, &["--form"])?.unwrap_or(vec!["auto".into()]);
+    let skips = list::<String>(args, &["--skip"])?.unwrap_or(vec!["auto".into()]);
+    let mut all = Vec::new();
+    for table in tables {
+        for form in &forms {
+            let code = [None, Some(Code::Bits2), Some(Code::Base3)]
+                [named(form.clone(), &["auto", "bits2", "base3"])?];
+            for skip in &skips {
+                let skip =
+                    [None, Some(true), Some(false)][named(skip.clone(), &["auto", "yes", "no"])?];
+                all.extend(heads.iter().map(|head| Variant {
+                    table: table.clone(),
+                    head: *head,
+                    code,
+                    skip,
+                }));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// A list of numbers above 0; an explicit 0 is dropped.

@@ -33,7 +33,11 @@ pub(crate) struct Setting {
     pub(crate) table: String,
     /// The forms of the layers' matrices.
     pub(crate) form: String,
+    /// Whether decoding leaves out what zeros make irrelevant.
+    pub(crate) skip: bool,
     /// How the head's rows are stored.
+    pub(crate) head_rows: String,
+    /// How it is read for a choice that few rows decide: `full`, `exact` or `fast`.
     pub(crate) head: String,
     pub(crate) threads: usize,
     /// Tokens of one pass.
@@ -50,9 +54,9 @@ pub(crate) struct Setting {
 /// What a token costs, of which the probes say how fast it could be had.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub(crate) struct Work {
-    /// Bytes of layer matrices with their scales.
+    /// Bytes of layer matrices with their scales, as if nothing was left out.
     pub(crate) trunk_bytes: f64,
-    /// Bytes of the head.
+    /// Bytes of the head, or of its planes; not those of the few rows that are computed in full.
     pub(crate) head_bytes: f64,
     /// Bytes of keys and values, on average over the run.
     pub(crate) cache_bytes: f64,

@@ -31,14 +31,14 @@ fn figures(out: &mut String, figures: &[Figure]) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "| model | test | threads | batch | depth | sequences | choice | cache | table, form | tokens/s | reads GB/s | of it | products G/s | of it | runs |"
+        "| model | test | threads | batch | depth | sequences | choice | head | cache | table, form | tokens/s | reads GB/s | of it | products G/s | of it | runs |"
     )?;
-    writeln!(out, "|---|---|--:|--:|--:|--:|---|---|---|--:|--:|--:|--:|--:|---|")?;
+    writeln!(out, "|---|---|--:|--:|--:|--:|---|---|---|---|--:|--:|--:|--:|--:|---|")?;
     for figure in figures {
         let s = &figure.setting;
         writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             s.model,
             figure.name(),
             s.threads,
@@ -46,6 +46,7 @@ fn figures(out: &mut String, figures: &[Figure]) -> fmt::Result {
             s.depth,
             s.sequences,
             s.choose,
+            if s.choose.is_empty() { "" } else { &s.head },
             s.cache,
             kernels(s),
             spread(figure.tokens_per_second),
@@ -122,7 +123,7 @@ fn footprint(out: &mut String, memory: &Memory) -> fmt::Result {
 }
 
 fn kernels(s: &Setting) -> String {
-    format!("{}, {}", s.table, s.form)
+    format!("{}, {}{}", s.table, s.form, if s.skip { ", skips" } else { "" })
 }
 
 fn spread(of: Spread) -> String {
