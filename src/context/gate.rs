@@ -34,8 +34,11 @@ impl Forward<'_> {
                 if leave_out {
                     return live_rows(kernels, layer, part * share * unit, acts, slot, out);
                 }
+                // One token: all gates of the part, then all of `up`, each from one stretch of memory.
+                let unit = if tokens == 1 { out.len() } else { unit };
+                let base = part * share * panels.gated;
                 for (i, out) in out.chunks_exact_mut(tokens * unit).enumerate() {
-                    let first = (part * share + i) * unit;
+                    let first = base + i * unit;
                     let Slot { dots, gate, up, .. } = slot;
                     let (gate, up) = (&mut gate[..out.len()], &mut up[..out.len()]);
                     unit_dots(kernels, &layer.gate, first, unit, acts, dots, gate);

@@ -117,10 +117,12 @@ impl Model {
             None
         } else {
             let pool = JoinedPool::new(performance_cores(), "tern-load", |_| {})?;
-            let mut loader = weights::Loader {
+            let forms = Forms::choose(&gguf, &config, kernels, options.packing)?;
+            let loader = weights::Loader {
                 gguf: &gguf,
                 kernels,
-                forms: Forms::choose(&gguf, &config, kernels, options.packing)?,
+                forms,
+                arena: weights::arena(&gguf, forms)?,
                 cancel,
                 options: &mut options,
                 pool: &pool,

@@ -6,7 +6,10 @@ use crate::{
     error::{Error, Result, try_zeroed},
     file::Gguf,
     kernels::{Kernels, MAX_K, RowType},
-    packed::{PackedMatrix, TernaryType, buffer::Bytes},
+    packed::{
+        PackedMatrix, TernaryType,
+        buffer::{Arena, Bytes},
+    },
     tensor::{DType, TensorInfo},
 };
 
@@ -52,6 +55,14 @@ pub struct Layer {
     pub ffn_sub_norm: Option<Vec<f32>>,
     /// `[n_embd][n_ff]`
     pub down: PackedMatrix,
+}
+
+impl Layer {
+    /// Its matrices in the order in which a pass reads them.
+    fn matrices_mut(&mut self) -> [&mut PackedMatrix; 7] {
+        let Self { q, k, v, o, gate, up, down, .. } = self;
+        [q, k, v, o, gate, up, down]
+    }
 }
 
 /// A full-precision matrix, row by row as the file holds it.
@@ -110,12 +121,29 @@ pub(super) struct Loader<'a, 'p> {
     pub(super) cancel: Cancel,
     pub(super) options: &'a mut LoadOptions<'p>,
     pub(super) pool: &'a rayon::ThreadPool,
+    pub(super) arena: Arena,
     pub(super) done: usize,
+}
+
+/// The arena for the matrices of a file that are packed at load.
+///
+/// # Errors
+///
+/// [`Error::OutOfMemory`].
+pub(super) fn arena(gguf: &Gguf, forms: Forms) -> Result<Arena> {
+    Arena::new(gguf.tensors.iter().filter(|tensor| tensor.dtype.is_ternary()).map(|tensor| {
+        let form = forms.of(&tensor.name);
+        let (rows, k) = (tensor.shape.rows() as usize, tensor.shape.columns() as usize);
+        let panels = rows.div_ceil(form.rows());
+        let packed = form_of(tensor.dtype) == Some(form);
+        // Longer rows are refused when their turn comes.
+        if packed || k > MAX_K { 0 } else { panels.saturating_mul(form.panel_bytes(k)) }
+    }))
 }
 
 impl Loader<'_, '_> {
     /// Reads and packs everything.
-    pub(super) fn weights(&mut self, config: &Config) -> Result<Weights> {
+    pub(super) fn weights(mut self, config: &Config) -> Result<Weights> {
         let (width, vocab) = (config.n_embd, config.n_vocab);
         let embedding = self.rows("token_embd.weight", vocab, width)?;
         let output = match self.gguf.tensor("output.weight") {
@@ -140,6 +168,10 @@ impl Loader<'_, '_> {
         let mut layers = Vec::with_capacity(config.n_layer);
         for i in 0..config.n_layer {
             layers.push(self.layer(config, i)?);
+        }
+        let arena = self.arena.settle();
+        for layer in &mut layers {
+            layer.matrices_mut().into_iter().for_each(|matrix| matrix.settle(&arena));
         }
         Ok(Weights { embedding, output, planes, output_norm, rope_factors, layers })
     }
@@ -273,9 +305,9 @@ impl Loader<'_, '_> {
             _ => None,
         };
         let factor = self.separate_scale(name)?;
-        let (form, cancel) = (self.forms.of(name), &self.cancel);
+        let (form, arena, cancel) = (self.forms.of(name), &mut self.arena, &self.cancel);
         let mut matrix = self.pool.install(|| {
-            PackedMatrix::pack(name, kind, &bytes, (rows, k), tensor_scale, form, cancel)
+            PackedMatrix::pack(name, kind, &bytes, (rows, k), tensor_scale, form, arena, cancel)
         })?;
         if let Some(factor) = factor {
             matrix.scale_by(factor);
@@ -322,7 +354,11 @@ impl Loader<'_, '_> {
             return Err(Error::bad_model(name, "a byte that is no trits"));
         }
         let wanted = self.forms.of(name);
-        let matrix = if form == wanted { matrix } else { matrix.repack(wanted)? };
+        let matrix = if form == wanted {
+            matrix
+        } else {
+            matrix.repack_into(wanted, name, &mut self.arena)?
+        };
         self.step()?;
         Ok(matrix)
     }

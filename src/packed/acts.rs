@@ -71,8 +71,18 @@ pub fn interleave_block(row: &[i8], token: usize, width: usize, unit: usize, out
         out.copy_from_slice(row);
         return;
     }
-    for (out, row) in out.chunks_exact_mut(width * unit).zip(row.chunks_exact(unit)) {
-        out[token * unit..][..unit].copy_from_slice(row);
+    match unit {
+        4 => scatter::<4>(row, token, width, out),
+        8 => scatter::<8>(row, token, width, out),
+        _ => unreachable!("a layout's unit is 4 or 8"),
+    }
+}
+
+/// Every `width`-th unit from `token` on: of a known size, so that a copy is one move.
+fn scatter<const UNIT: usize>(row: &[i8], token: usize, width: usize, out: &mut [i8]) {
+    let (units, _) = out.as_chunks_mut::<UNIT>();
+    for (out, unit) in units[token..].iter_mut().step_by(width).zip(row.as_chunks::<UNIT>().0) {
+        *out = *unit;
     }
 }
 

@@ -44,7 +44,7 @@ impl PackedMatrix {
         let panels = rows.div_ceil(form.rows());
         if k > MAX_K
             || !form.fits(k)
-            || codes.as_slice().len() != panels * form.panel_bytes(k)
+            || codes.len() != panels * form.panel_bytes(k)
             || scales.len() != rows
         {
             return Err(Error::bad_model(
@@ -61,6 +61,11 @@ impl PackedMatrix {
         for scale in &mut self.scales {
             *scale *= factor;
         }
+    }
+
+    /// The arena is full: its bytes are there.
+    pub(crate) fn settle(&mut self, arena: &std::sync::Arc<buffer::Pages>) {
+        self.codes.settle(arena);
     }
 
     /// Output rows.

@@ -1,6 +1,10 @@
 //! Codes → panels, and back.
 
-use super::{Bytes, PackedMatrix, TernaryType, buffer::Pages, decode};
+use super::{
+    Bytes, PackedMatrix, TernaryType,
+    buffer::{Arena, Pages},
+    decode,
+};
 use crate::{
     Cancel,
     error::{Error, Result, try_zeroed},
@@ -115,6 +119,7 @@ impl PackedMatrix {
         (rows, k): (usize, usize),
         tensor_scale: Option<f32>,
         form: Form,
+        arena: &mut Arena,
         cancel: &Cancel,
     ) -> Result<Self> {
         if k == 0 || k > MAX_K || !k.is_multiple_of(kind.block()) || !form.fits(k) {
@@ -127,11 +132,9 @@ impl PackedMatrix {
         let row_bytes = kind.row_bytes(k);
         let panels = rows.div_ceil(form.rows());
         let panel_bytes = form.panel_bytes(k);
-        let mut pages = Pages::zeroed(panels * panel_bytes)?;
+        let (out, codes) = arena.take(panels * panel_bytes).ok_or_else(|| no_room(name))?;
         let mut scales = vec![0.0f32; panels * form.rows()];
-        pages
-            .as_mut_slice()
-            .par_chunks_exact_mut(panel_bytes)
+        out.par_chunks_exact_mut(panel_bytes)
             .zip(scales.par_chunks_exact_mut(form.rows()))
             .enumerate()
             .try_for_each_init(
@@ -154,24 +157,48 @@ impl PackedMatrix {
                 },
             )?;
         scales.truncate(rows);
-        Self::from_panels(form, rows, k, Bytes::Owned(pages), scales)
+        Self::from_panels(form, rows, k, codes, scales)
     }
 }
 
+/// The arena was made for other matrices: the file's directory names one twice as large as it is, or not at all.
+fn no_room(name: &str) -> Error {
+    Error::bad_model(name, "its size is not what the directory promised")
+}
+
 impl PackedMatrix {
-    /// The same weights in panels of another form.
+    /// The same weights in panels of another form, in pages of its own.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfMemory`].
     pub(crate) fn repack(&self, form: Form) -> Result<Self> {
+        let mut pages =
+            Pages::zeroed(self.rows().div_ceil(form.rows()) * form.panel_bytes(self.k()))?;
+        self.write_panels(form, pages.as_mut_slice())?;
+        let scales = self.scales().to_vec();
+        Self::from_panels(form, self.rows(), self.k(), Bytes::Owned(pages), scales)
+    }
+
+    /// The same in an arena.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`].
+    pub(crate) fn repack_into(&self, form: Form, name: &str, arena: &mut Arena) -> Result<Self> {
+        let size = self.rows().div_ceil(form.rows()) * form.panel_bytes(self.k());
+        let (out, codes) = arena.take(size).ok_or_else(|| no_room(name))?;
+        self.write_panels(form, out)?;
+        Self::from_panels(form, self.rows(), self.k(), codes, self.scales().to_vec())
+    }
+
+    fn write_panels(&self, form: Form, out: &mut [u8]) -> Result<()> {
         let (rows, k) = (self.rows(), self.k());
         let from = self.form();
         let mut codes: Vec<u8> = try_zeroed(from.rows() * k, "a panel")?;
         let mut plain: Vec<u8> = try_zeroed(form.rows() * k, "a panel")?;
-        let mut pages = Pages::zeroed(rows.div_ceil(form.rows()) * form.panel_bytes(k))?;
         let mut held = usize::MAX;
-        for (p, panel) in pages.as_mut_slice().chunks_exact_mut(form.panel_bytes(k)).enumerate() {
+        for (p, panel) in out.chunks_exact_mut(form.panel_bytes(k)).enumerate() {
             plain.fill(1);
             for (r, out) in plain.chunks_exact_mut(k).enumerate().take(rows - p * form.rows()) {
                 let row = p * form.rows() + r;
@@ -183,7 +210,7 @@ impl PackedMatrix {
             }
             pack_panel(form, k, &plain, panel);
         }
-        Self::from_panels(form, rows, k, Bytes::Owned(pages), self.scales().to_vec())
+        Ok(())
     }
 
     /// Whether every byte of the panels is one that packing writes.
@@ -243,16 +270,20 @@ mod tests {
         let acts_view = Acts { codes: &padded, rows: &scale, stride, layout: scalar.layout() };
         for (code, tiles) in FORMS {
             let form = Form { code, tiles };
-            let matrix = PackedMatrix::pack(
+            let size = rows.div_ceil(form.rows()) * form.panel_bytes(k);
+            let mut arena = Arena::new([size].into_iter()).expect("small");
+            let mut matrix = PackedMatrix::pack(
                 "m",
                 TernaryType::I2S,
                 &bytes,
                 (rows, k),
                 Some(0.5),
                 form,
+                &mut arena,
                 &Cancel::new(),
             )
             .expect("valid");
+            matrix.settle(&arena.settle());
             assert_eq!(matrix.scales(), vec![0.5; rows]);
             for panel in 0..matrix.panels() {
                 let mut out = vec![0; form.rows()];
@@ -289,6 +320,7 @@ mod tests {
             (3, 128),
             None,
             form,
+            &mut Arena::new([form.panel_bytes(128)].into_iter()).expect("small"),
             &Cancel::new(),
         );
         let text = error.expect_err("code 3").to_string();

@@ -5,7 +5,7 @@
 //! memory, and lines are asked for one stretch ahead, in order: to the memory it
 //! is one stream.
 
-use super::{fold, load_ps, load64, prefetch};
+use super::{ahead::prefetch, fold, load_ps, load64};
 use crate::kernels::RowType;
 use std::arch::x86_64::*;
 
