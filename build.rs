@@ -45,23 +45,36 @@ fn main() {
     }
     let header = header(Path::new(&root));
     fs::write(Path::new(&out).join("tern.h"), header).expect("OUT_DIR can be written");
-    name_library(Path::new(&root), Path::new(&out));
+    fs::write(Path::new(&out).join("hidden.s"), hidden(Path::new(&root)))
+        .expect("OUT_DIR can be written");
+    name_library();
 }
 
-/// Soname or install name, no unloading, and none but `tern_*` exported.
-fn name_library(root: &Path, out: &Path) {
+/// Assembly that hides the names of `FOREIGN` in ELF, for `src/ffi/hidden.rs`.
+///
+/// rustc exports the C functions of dependencies too, by a version script that names each, and linkers differ in whether
+/// they take a second one: GNU's does not. But of all that objects say of a name the strictest visibility wins, so one
+/// object that knows it as hidden is enough. It must mention the name for that: in a relocation of nothing, in a section
+/// that no linker keeps. Mach-O and COFF have no such rule: a plain `cargo build` exports these names there, and what is
+/// shipped is linked from the static library with a list of its own.
+fn hidden(root: &Path) -> String {
+    let foreign = fs::read_to_string(root.join(FOREIGN)).expect("the list is committed");
+    let names = foreign.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let mut assembly = String::from(".pushsection .tern.hidden,\"e\",%progbits\n.byte 0\n");
+    for name in names {
+        writeln!(assembly, ".hidden {name}\n.reloc 0, BFD_RELOC_NONE, {name}").expect("a string");
+    }
+    assembly + ".popsection\n"
+}
+
+/// Soname or install name, and no unloading.
+fn name_library() {
     let major = env::var("CARGO_PKG_VERSION_MAJOR").expect("cargo sets it");
     let os = env::var("CARGO_CFG_TARGET_OS").unwrap_or_default();
     let vendor = env::var("CARGO_CFG_TARGET_VENDOR").unwrap_or_default();
-    let foreign = fs::read_to_string(root.join(FOREIGN)).expect("the list is committed");
-    let foreign: Vec<&str> =
-        foreign.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
     let arg = |arg: &str| println!("cargo::rustc-cdylib-link-arg={arg}");
     if vendor == "apple" {
         arg("-Wl,-install_name,@rpath/libtern.dylib");
-        for name in foreign {
-            arg(&format!("-Wl,-unexported_symbol,_{name}"));
-        }
     } else if ["linux", "android", "freebsd", "netbsd", "openbsd"].contains(&os.as_str()) {
         // Android has no versioned names: an APK takes lib*.so alone.
         let soname =
@@ -69,11 +82,6 @@ fn name_library(root: &Path, out: &Path) {
         arg(&format!("-Wl,-soname,{soname}"));
         // A Rust library cannot be unloaded once its thread-locals were used.
         arg("-Wl,-z,nodelete");
-        // rustc's own script names these as global; only exact names in a second one hide them.
-        let script = out.join("foreign.map");
-        let names: String = foreign.iter().map(|name| format!("    {name};\n")).collect();
-        fs::write(&script, format!("{{\n  local:\n{names}}};\n")).expect("OUT_DIR can be written");
-        arg(&format!("-Wl,--version-script={}", script.display()));
     }
 }
 

@@ -23,6 +23,15 @@
 mod args;
 mod boundary;
 mod handle;
+// The systems whose linkers know visibility: those of ELF.
+#[cfg(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+mod hidden;
 mod sized;
 
 // The header's sections, in its order.
