@@ -13,13 +13,11 @@
 //! ```
 //!
 //! Several tokens share the unpacking, as in `neon`: 8 rows by 8 tokens are 16
-//! accumulators. One token is `dotprod`'s, all else `neon`'s.
+//! accumulators. Products of one token are `dotprod`'s, the float steps `neon`'s.
 
 use super::{
     Acts, ActsLayout, Form, Kernels, dotprod,
-    neon::{self, Planes, Sums, fields, in_chunks, load_acts, load_i32, load16, plane},
-    neon::{store_i32, store16},
-    scalar,
+    neon::{self, Planes, in_chunks, load_acts, load16, plane, store_i32, store16},
 };
 use std::arch::{aarch64::*, asm, is_aarch64_feature_detected};
 
@@ -30,7 +28,8 @@ pub(super) static KERNELS: Kernels = Kernels {
     name: "i8mm",
     layout: ActsLayout { block: 8, unit: 8 },
     dots,
-    sparse: scalar::SPARSE,
+    sparse: dotprod::sparse::SPARSE,
+    nibbles: dotprod::sparse::nibbles,
     ..neon::KERNELS
 };
 
@@ -40,33 +39,37 @@ pub(super) fn detected() -> bool {
 }
 
 #[target_feature(enable = "neon,dotprod,i8mm")]
-fn dots(panel: &[u8], _: Form, _: usize, acts: Acts<'_>, out: &mut [i32]) {
-    let steps = panel.as_chunks().0.as_chunks().0.as_chunks().0;
-    let out = out.as_chunks_mut().0.as_chunks_mut().0;
-    if let ([row], [out]) = (acts.rows, &mut *out) {
-        return dotprod::one(steps, acts.codes, row, out);
+fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    if dotprod::one(panel, form, k, acts, out) {
+        return;
     }
-    let product = |planes: &[Planes], codes: &[i8], half: usize, out: &mut [Sums]| match out.len() {
-        1 => several::<1, 1>(planes, codes, half, out),
-        2 => several::<2, 1>(planes, codes, half, out),
-        3 => several::<3, 2>(planes, codes, half, out),
-        4 => several::<4, 2>(planes, codes, half, out),
-        5 => several::<5, 3>(planes, codes, half, out),
-        6 => several::<6, 3>(planes, codes, half, out),
-        7 => several::<7, 4>(planes, codes, half, out),
-        _ => several::<8, 4>(planes, codes, half, out),
-    };
-    in_chunks::<CHUNK>(steps, acts, out, |half, planes| unpack(half, planes), product);
+    in_chunks::<CHUNK>(
+        (panel, form),
+        acts,
+        out,
+        |planes| pair_rows(planes),
+        |planes, codes, sums| match sums.len() {
+            1 => several::<1, 1>(planes, codes, sums),
+            2 => several::<2, 1>(planes, codes, sums),
+            3 => several::<3, 2>(planes, codes, sums),
+            4 => several::<4, 2>(planes, codes, sums),
+            5 => several::<5, 3>(planes, codes, sums),
+            6 => several::<6, 3>(planes, codes, sums),
+            7 => several::<7, 4>(planes, codes, sums),
+            _ => several::<8, 4>(planes, codes, sums),
+        },
+    );
 }
 
-/// The codes of 8 rows as `[values 0..8, values 8..16][pair of rows]`.
+/// Orders codes as `[values 0..8, values 8..16][pair of rows]`.
 #[inline]
 #[target_feature(enable = "neon")]
-fn unpack(half: &[[u8; 16]; 2], planes: &mut Planes) {
-    for (q, bytes) in half.iter().enumerate() {
-        let codes = fields(load16(bytes));
-        for (e, codes) in codes.as_chunks::<2>().0.iter().enumerate() {
-            let (a, b) = (vreinterpretq_u32_u8(codes[0]), vreinterpretq_u32_u8(codes[1]));
+fn pair_rows(planes: &mut Planes) {
+    let fields = *planes;
+    for q in 0..2 {
+        for e in 0..2 {
+            let word = |f: usize| vreinterpretq_u32_u8(load16(&fields[4 * q + f]));
+            let (a, b) = (word(2 * e), word(2 * e + 1));
             store16(&mut planes[4 * e + 2 * q], vreinterpretq_u8_u32(vzip1q_u32(a, b)));
             store16(&mut planes[4 * e + 2 * q + 1], vreinterpretq_u8_u32(vzip2q_u32(a, b)));
         }
@@ -87,14 +90,9 @@ fn smmla(acc: int32x4_t, codes: int8x16_t, acts: int8x16_t) -> int32x4_t {
     acc
 }
 
-/// `W` tokens in `P` pairs, the last one alone if `W` is odd.
+/// Eight rows and `W` tokens in `P` pairs, the last one alone if `W` is odd.
 #[target_feature(enable = "neon,i8mm")]
-fn several<const W: usize, const P: usize>(
-    planes: &[Planes],
-    codes: &[i8],
-    half: usize,
-    out: &mut [Sums],
-) {
+fn several<const W: usize, const P: usize>(planes: &[Planes], codes: &[i8], sums: &mut [[i32; 8]]) {
     let mut acc = [[vdupq_n_s32(0); 4]; P];
     // Eight values of each of W tokens, twice a step.
     let steps = codes.as_chunks::<8>().0.as_chunks::<W>().0.as_chunks::<2>().0;
@@ -109,12 +107,11 @@ fn several<const W: usize, const P: usize>(
             }
         }
     }
-    for (acc, out) in acc.into_iter().zip(out.chunks_mut(2)) {
+    for (acc, sums) in acc.into_iter().zip(sums.chunks_mut(2)) {
         for (q, acc) in acc.as_chunks::<2>().0.iter().enumerate() {
-            let sums = [vuzp1q_s32(acc[0], acc[1]), vuzp2q_s32(acc[0], acc[1])];
-            for (out, sum) in out.iter_mut().zip(sums) {
-                let out = &mut out[half].as_chunks_mut().0[q];
-                store_i32(out, vaddq_s32(load_i32(out), sum));
+            let tokens = [vuzp1q_s32(acc[0], acc[1]), vuzp2q_s32(acc[0], acc[1])];
+            for (sums, token) in sums.iter_mut().zip(tokens) {
+                store_i32(&mut sums.as_chunks_mut().0[q], token);
             }
         }
     }

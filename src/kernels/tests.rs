@@ -168,6 +168,21 @@ fn every_table_leaves_out_what_is_zero() {
 }
 
 #[test]
+fn every_column_of_extremes_does_not_overflow() {
+    let panel = vec![0b10_10_10_10; Form::COLUMNS.panel_bytes(MAX_K)];
+    let places: Vec<u32> = (0..MAX_K as u32).collect();
+    for table in Kernels::available() {
+        for act in [127i8, -127] {
+            let sum = i32::from(act) * MAX_K as i32;
+            let mut out = vec![0; 256];
+            let live = Live { places: &places, codes: &vec![act; MAX_K], sum };
+            table.live_columns(&panel, live, &mut out);
+            assert_eq!(out, vec![sum; 256], "{}, {act}", table.name());
+        }
+    }
+}
+
+#[test]
 fn every_table_has_scalar_nibbles() {
     let mut rng = fastrand::Rng::with_seed(13);
     for table in tables() {

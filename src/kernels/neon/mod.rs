@@ -1,29 +1,33 @@
 //! Every aarch64: Advanced SIMD as the architecture began with it (Cortex-A53, A57, A72 and all that followed).
 //!
-//! `dots` holds the ternary products, `attend` the attention, `rows` the
+//! `dots` holds the ternary products, `chunks` how several tokens share them,
+//! `sparse` those that leave out zeros, `attend` the attention, `rows` the
 //! full-precision head, `float` what the compiler does not widen by itself. The
 //! other float steps are stamped. Sixteen virtual lanes are four registers.
 //!
-//! The tables of newer cores (`dotprod`, `i8mm`) replace the ternary products and
-//! take the rest from here.
+//! The tables of newer cores (`dotprod`, `i8mm`) replace the products of
+//! integers and take the rest from here.
 
-use super::{ActsLayout, Code, Form, Kernels, scalar, stamp::stamp};
+use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
 use crate::ops;
 use std::arch::{aarch64::*, asm};
 
 mod attend;
+mod chunks;
 mod dots;
 mod float;
 mod rows;
+mod sparse;
 
-pub(super) use dots::{Planes, Step, Sums, fields, in_chunks, plane, unpack};
+pub(super) use chunks::{Planes, in_chunks, interleave, plane};
+pub(super) use sparse::{ALL_ROWS, Block, add_i32, halves};
 
 /// One tile: a stream of 64 bytes a step, 16 rows of sums in registers.
-pub(super) const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 1 };
+const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 1 };
 
 pub(super) static KERNELS: Kernels = Kernels {
     name: "neon",
-    forms: &[TWO_BITS],
+    forms: &[TWO_BITS, Form::ROWS, Form::COLUMNS],
     layout: ActsLayout { block: 4, unit: 4 },
     dots: dots::dots,
     rms_norm,
@@ -36,9 +40,9 @@ pub(super) static KERNELS: Kernels = Kernels {
     attend: attend::attend,
     merge,
     row_dots: rows::row_dots,
-    sparse: scalar::SPARSE,
+    sparse: sparse::SPARSE,
     split_row,
-    nibbles: scalar::nibbles,
+    nibbles: sparse::nibbles,
 };
 
 stamp!(ops::Hardware, "neon");
