@@ -63,7 +63,12 @@ impl Kernels {
                 false
             }
         };
-        Self::available().rfind(passes).unwrap_or(Self::scalar())
+        let best = Self::available().rfind(passes).unwrap_or(Self::scalar());
+        // Wider products that are not sooner on every core that has them.
+        match Self::by_name("dotprod").filter(|_| best.name() == "i8mm").filter(passes) {
+            Some(other) => super::timing::faster_of(best, other),
+            None => best,
+        }
     }
 
     /// Whether this table gives scalar's bits on this CPU.
