@@ -102,7 +102,8 @@ fn packings_do_not_matter() {
                 let layer = &model.weights().expect("weights").layers[0];
                 assert!(code.is_none_or(|code| layer.q.form().code == code), "{name}");
                 let skips = (layer.up.form(), layer.down.form()) == (Form::ROWS, Form::COLUMNS);
-                assert_eq!(skips, skip.unwrap_or(table.skips()), "{name}");
+                // Unless it is told, a model that a cache holds is read whole.
+                assert_eq!(skips, skip.unwrap_or(false), "{name}");
                 // One token at a time skips; several at once do not.
                 for pieces in [vec![1; 70], vec![3, 1, 60, 2]] {
                     let got = bits(&model, &tokens, &pieces, options());

@@ -14,7 +14,8 @@ pub struct Packing {
     /// packed file, else the faster one by a short timing.
     pub code: Option<Code>,
     /// Whether decoding leaves out the rows of `up` and the columns of `down` that a zero makes irrelevant. The
-    /// library's choice is that of a packed file, else yes where the activation makes zeros (ReLU squared).
+    /// library's choice is that of a packed file, else yes for a model that no cache holds, where the activation makes
+    /// zeros (ReLU squared).
     pub skip: Option<bool>,
     /// Whether the head is held in eight bits as well, so that greedy and top-k choices need few of its full rows. The
     /// library's choice is that of a packed file, else yes for a head of more than eight million weights.
@@ -32,8 +33,8 @@ pub(crate) struct Forms {
     pub down: Form,
 }
 
-/// Fewer ternary weights than this stay in the caches, and no timing of the memory says anything about them.
-const TIMED: u64 = 1 << 28;
+/// Fewer ternary weights than this, 64 MiB of them, may stay in the caches.
+const LARGE: u64 = 1 << 28;
 
 impl Forms {
     /// Chooses for a file, a table and what was asked for.
@@ -66,7 +67,10 @@ impl Forms {
                 return Err(Error::Unsupported("skipping of zeros: it takes kernels that can leave out rows, a gate of ReLU squared, and rows of whole 256 weights".into()));
             }
             Some(skip) => skip,
-            None => can && packed(gguf, "ffn_up").is_none_or(|form| form == Form::ROWS),
+            None => match packed(gguf, "ffn_up") {
+                Some(form) => can && form == Form::ROWS,
+                None => can && !stays_cached(gguf),
+            },
         };
         let (up, down) = if skip { (Form::ROWS, Form::COLUMNS) } else { (dense, dense) };
         Ok(Self { dense, up, down })
@@ -90,12 +94,18 @@ fn dense(gguf: &Gguf, kernels: &Kernels) -> Form {
     if let Some(form) = kernels.dense_forms().find(|form| of_file == Some(*form)) {
         return form;
     }
-    let ternary = gguf.tensors.iter().filter(|tensor| tensor.dtype.is_ternary());
-    let weights = ternary.fold(0u64, |sum, tensor| sum.saturating_add(tensor.shape.elements()));
     match kernels.dense_forms().next() {
-        Some(form) if weights < TIMED => form,
+        Some(form) if stays_cached(gguf) => form,
         _ => kernels.fastest_form(),
     }
+}
+
+/// Whether the weights may stay in the caches: then what is not read saves nothing, and a timing of the memory says
+/// nothing.
+fn stays_cached(gguf: &Gguf) -> bool {
+    let ternary = gguf.tensors.iter().filter(|tensor| tensor.dtype.is_ternary());
+    let weights = ternary.fold(0u64, |sum, tensor| sum.saturating_add(tensor.shape.elements()));
+    weights < LARGE
 }
 
 /// The form of a kind of tensor in a packed file.
