@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The share of columns, in percent, up to which it pays to leave the others out.
-const COLUMNS_PAY: usize = 60;
+const COLUMNS_PAY: usize = 40;
 
 /// What one pass over the weights works with.
 pub(super) struct Forward<'a> {
