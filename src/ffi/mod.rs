@@ -23,6 +23,8 @@
 mod args;
 mod boundary;
 mod handle;
+#[cfg(test)]
+mod handle_tests;
 // The systems whose linkers know visibility: those of ELF.
 #[cfg(any(
     target_os = "linux",
@@ -33,6 +35,7 @@ mod handle;
 ))]
 mod hidden;
 mod sized;
+mod sync;
 
 // The header's sections, in its order.
 mod answer;
