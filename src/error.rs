@@ -146,3 +146,15 @@ pub(crate) fn try_zeroed<T: Copy + Default>(len: usize, what: &'static str) -> R
     vec.resize(len, T::default());
     Ok(vec)
 }
+
+/// Asks the system for `bytes` in one piece and gives them back: [`Error::OutOfMemory`] if there are none, before a
+/// dependency that knows no such error takes them bit by bit. Other threads may still be quicker.
+pub(crate) fn probe(bytes: u64, what: &'static str) -> Result<()> {
+    let refused = || Error::OutOfMemory { what, bytes };
+    let mut room: Vec<u8> = Vec::new();
+    room.try_reserve_exact(usize::try_from(bytes).map_err(|_| refused())?)
+        .map_err(|_| refused())?;
+    // Seen by somebody, so that no compiler leaves the question out.
+    std::hint::black_box(&mut room);
+    Ok(())
+}

@@ -133,29 +133,29 @@ impl PackedMatrix {
         let panels = rows.div_ceil(form.rows());
         let panel_bytes = form.panel_bytes(k);
         let (out, codes) = arena.take(panels * panel_bytes).ok_or_else(|| no_room(name))?;
-        let mut scales = vec![0.0f32; panels * form.rows()];
+        let mut scales: Vec<f32> = try_zeroed(panels * form.rows(), "scales")?;
         out.par_chunks_exact_mut(panel_bytes)
             .zip(scales.par_chunks_exact_mut(form.rows()))
             .enumerate()
-            .try_for_each_init(
-                || vec![1u8; form.rows() * k],
-                |codes, (p, (panel, scales))| {
-                    cancel.check()?;
-                    let first = p * form.rows();
-                    let here = form.rows().min(rows - first);
-                    codes[here * k..].fill(1);
-                    for r in 0..here {
-                        let bytes = &bytes[(first + r) * row_bytes..][..row_bytes];
-                        let scale =
-                            decode::row(kind, bytes, &mut codes[r * k..][..k]).map_err(|rule| {
-                                Error::bad_model(name, format!("row {}: {rule}", first + r))
-                            })?;
-                        scales[r] = scale.or(tensor_scale).unwrap_or(1.0);
-                    }
-                    pack_panel(form, k, codes, panel);
-                    Ok(())
-                },
-            )?;
+            .try_for_each_init(Vec::new, |trits: &mut Vec<u8>, (p, (panel, scales))| {
+                cancel.check()?;
+                if trits.is_empty() {
+                    *trits = try_zeroed(form.rows() * k, "a panel")?;
+                }
+                let first = p * form.rows();
+                let here = form.rows().min(rows - first);
+                trits[here * k..].fill(1);
+                for r in 0..here {
+                    let bytes = &bytes[(first + r) * row_bytes..][..row_bytes];
+                    let scale =
+                        decode::row(kind, bytes, &mut trits[r * k..][..k]).map_err(|rule| {
+                            Error::bad_model(name, format!("row {}: {rule}", first + r))
+                        })?;
+                    scales[r] = scale.or(tensor_scale).unwrap_or(1.0);
+                }
+                pack_panel(form, k, trits, panel);
+                Ok(())
+            })?;
         scales.truncate(rows);
         Self::from_panels(form, rows, k, codes, scales)
     }

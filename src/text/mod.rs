@@ -28,7 +28,7 @@ mod window;
 
 use crate::{
     control::Cancel,
-    error::{Error, Result},
+    error::{Error, Result, probe},
     file::Metadata,
 };
 pub use chat::{Message, Template};
@@ -76,6 +76,8 @@ impl Tokenizer {
     /// [`Error::UnsupportedModel`] if it is of a kind this library does not
     /// know, [`Error::OutOfMemory`].
     pub fn open(metadata: &Metadata) -> Result<Tokenizer> {
+        // What stays, and as much again while it is built.
+        probe(2 * Self::heap_bytes(metadata)?, "the vocabulary")?;
         let (encoder, vocab, bos_default) = match metadata.str("tokenizer.ggml.model")? {
             "gpt2" => {
                 let rules = Rules::of(metadata)?;
