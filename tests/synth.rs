@@ -59,6 +59,47 @@ fn every_ternary_form_holds_the_same_trits() {
 }
 
 #[test]
+fn a_density_lowers_gates_by_a_steady_stream_and_makes_inputs_loud() {
+    let plan = Plan { density: Some([0.68, 0.82]), layers: 3, ..Plan::default() };
+    let gguf = parse(&plan);
+    let tensor = |name: &str| gguf.tensor(name).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let bytes = gguf.tensor_bytes(tensor(name)).unwrap();
+        bytes.chunks_exact(4).map(|x| f32::from_le_bytes(x.try_into().unwrap())).collect()
+    };
+    let rows = |name: &str| -> Vec<Vec<i8>> {
+        let tensor = tensor(name);
+        let trits = trits(tensor, &gguf.tensor_bytes(tensor).unwrap());
+        trits.chunks_exact(tensor.shape.columns() as usize).map(<[i8]>::to_vec).collect()
+    };
+    let mut gain = 0.0;
+    for layer in 0..3 {
+        let name = |part: &str| format!("blk.{layer}.{part}.weight");
+        assert!(rows(&name("ffn_gate")).iter().all(|row| row[..32].iter().all(|t| *t == -1)));
+        for part in ["ffn_down", "attn_output"] {
+            let steady =
+                rows(&name(part)).iter().take_while(|row| row.iter().all(|t| *t == 0)).count();
+            assert_eq!(steady, 32, "{part}");
+        }
+        let gains = floats(&name("ffn_norm"));
+        assert!(
+            gains[..32].iter().all(|g| *g == gains[0]) && gains[32..].iter().all(|g| *g == 1.0)
+        );
+        assert!(
+            gains[0] > gain,
+            "the stream grows, and so must what is steady in it: {}",
+            gains[0]
+        );
+        gain = gains[0];
+        let loud = floats(&name("ffn_sub_norm"));
+        assert!(loud.iter().enumerate().all(|(i, g)| (*g > 1.0) == (i % 8 == 0)), "{loud:?}");
+    }
+    let embedding = gguf.tensor_bytes(tensor("token_embd.weight")).unwrap().into_owned();
+    let tenth = half::f16::from_f32(0.1).to_le_bytes();
+    assert!(embedding.chunks_exact(512).all(|row| row[..64].chunks_exact(2).all(|x| x == tenth)));
+}
+
+#[test]
 fn every_embedding_form_is_near_the_floats() {
     let of = |embedding: DType| {
         let gguf = parse(&Plan { embedding, ..Plan::default() });

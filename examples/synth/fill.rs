@@ -4,19 +4,23 @@ use half::f16;
 use std::io::{self, Write};
 use tern::tensor::DType;
 
-/// Writes `elements` trits of which a share `zeros` is 0 and the rest has equal signs.
+/// Four trits that stand in a row, as codes: 0, 1, 2 for −1, 0, +1.
+pub(crate) type Quad = [u8; 4];
+
+/// Writes `elements` trits of which a share `zeros` is 0 and the rest has equal signs; `given` may know better, for
+/// four trits from an element on.
 ///
 /// `elements` is a multiple of the kind's block.
 pub(crate) fn trits(
     out: &mut impl Write,
     dtype: DType,
     elements: u64,
-    zeros: f64,
-    scale: f32,
+    (zeros, scale): (f64, f32),
+    given: impl Fn(u64) -> Option<Quad>,
     rng: &mut fastrand::Rng,
 ) -> io::Result<()> {
     let quads = quads(zeros);
-    let mut draw = |codes: &mut [[u8; 4]]| {
+    let mut draw = |codes: &mut [Quad]| {
         for codes in codes.chunks_mut(4) {
             let random = rng.u64(..).to_le_bytes();
             for (codes, index) in codes.iter_mut().zip(random.chunks_exact(2)) {
@@ -30,6 +34,9 @@ pub(crate) fn trits(
     for first in (0..elements).step_by(4 * codes.len()) {
         let len = codes.len().min(((elements - first) / 4) as usize);
         draw(&mut codes[..len]);
+        for (i, codes) in codes[..len].iter_mut().enumerate() {
+            *codes = given(first + 4 * i as u64).unwrap_or(*codes);
+        }
         bytes.clear();
         for block in codes[..len].as_flattened().chunks_exact(block) {
             encode(&mut bytes, dtype, block, scale);
@@ -45,7 +52,7 @@ pub(crate) fn trits(
 }
 
 /// For each 16 random bits, four independent codes: 0, 1, 2 for −1, 0, +1.
-fn quads(zeros: f64) -> Vec<[u8; 4]> {
+fn quads(zeros: f64) -> Vec<Quad> {
     let share = [(1.0 - zeros) / 2.0, zeros, (1.0 - zeros) / 2.0];
     let mut quads = Vec::with_capacity(1 << 16);
     let mut sum = 0.0;
@@ -85,13 +92,13 @@ fn encode(bytes: &mut Vec<u8>, dtype: DType, codes: &[u8], scale: f32) {
     }
 }
 
-/// Writes `rows` rows of floats, nearly normal with the deviation `sigma` around 0.
+/// Writes `rows` rows of floats, nearly normal with the deviation `sigma` around 0; `constant` instead at the start of each.
 pub(crate) fn normal(
     out: &mut impl Write,
     dtype: DType,
-    rows: u64,
-    columns: u64,
+    (rows, columns): (u64, u64),
     sigma: f32,
+    constant: &[f32],
     rng: &mut fastrand::Rng,
 ) -> io::Result<()> {
     // Four uniform numbers of 16 bits sum to 131070 on average, with this deviation.
@@ -104,6 +111,7 @@ pub(crate) fn normal(
             let sum = (0..4).map(|i| (random >> (16 * i) & 0xffff) as i32).sum::<i32>();
             *value = (sum - 131_070) as f32 * unit;
         }
+        row[..constant.len()].copy_from_slice(constant);
         bytes.clear();
         floats(&mut bytes, dtype, &row);
         out.write_all(&bytes)?;

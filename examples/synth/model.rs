@@ -1,10 +1,14 @@
 //! A random model of any shape, with the keys and tensors of BitNet b1.58.
 
+#[path = "density.rs"]
+mod density;
+
 use super::{fill, vocab::Vocabulary};
+use density::{Density, STEADY};
 use std::io::{self, Write};
 use tern::{
     file::{Value, Writer},
-    tensor::DType,
+    tensor::{DType, TensorInfo},
 };
 
 /// The chat template that the official model was trained with.
@@ -40,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) untied: bool,
     /// Share of layer weights that are 0.
     pub(crate) zeros: f64,
+    /// Shares of gates at or below zero and of inputs of `down` that are 0; `None` leaves them to chance.
+    pub(crate) density: Option<[f64; 2]>,
     pub(crate) seed: u64,
     /// The keys `tokenizer.ggml.pre` and `tokenizer.chat_template`, and the one for the end of a turn.
     pub(crate) pre: Option<&'static str>,
@@ -72,6 +78,7 @@ impl Default for Plan {
             embedding: DType::F16,
             untied: false,
             zeros: 0.42,
+            density: None,
             seed: 1,
             pre: Some("llama-bpe"),
             template: Some(TEMPLATE),
@@ -81,6 +88,20 @@ impl Default for Plan {
             omit: Vec::new(),
         }
     }
+}
+
+/// The deviation of the embedding's values.
+const SPREAD: f32 = 0.1;
+
+/// Whether a matrix's outputs are added to the residual stream.
+fn joins(name: &str) -> bool {
+    name.contains("attn_output") || name.contains("ffn_down")
+}
+
+/// About the deviation of a matrix's outputs for unit inputs. What joins the residual stream is smaller, so that
+/// the embedding leads it.
+fn deviation(name: &str, rng: &mut fastrand::Rng) -> f32 {
+    if joins(name) { 0.03 + 0.04 * rng.f32() } else { 0.5 + 1.5 * rng.f32() }
 }
 
 impl Plan {
@@ -116,31 +137,73 @@ impl Plan {
         let writer = self.header(vocabulary)?;
         let (header, total) = writer.lengths();
         let tensors = writer.tensors().to_vec();
+        let density = self.density.map(|shares| Density::new(shares, self.ffn as usize));
+        let density = density.as_ref();
         let mut body = writer.begin(out)?;
         for (index, tensor) in tensors.iter().enumerate() {
             progress(header + tensor.offset, total);
-            // A stream of its own: a tensor does not depend on those before it.
-            let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64);
-            let mut rng = fastrand::Rng::with_seed(seed);
+            let mut rng = self.rng(index);
             let (rows, columns) = (tensor.shape.rows(), tensor.shape.columns());
             let body = body.tensor(&tensor.name)?;
+            let part = tensor.name.trim_end_matches(".weight").rsplit('.').next().unwrap_or("");
             if tensor.dtype.is_ternary() {
-                // Unit inputs give outputs of about this deviation; what joins the
-                // residual stream is smaller, so that the embedding leads it.
-                let joins = tensor.name.contains("attn_output") || tensor.name.contains("ffn_down");
-                let deviation = if joins { 0.03 + 0.04 * rng.f32() } else { 0.5 + 1.5 * rng.f32() };
+                let deviation = deviation(&tensor.name, &mut rng);
                 let scale = deviation / ((1.0 - self.zeros) as f32 * columns as f32).sqrt();
-                fill::trits(body, tensor.dtype, rows * columns, self.zeros, scale, &mut rng)?;
+                let steady = u64::from(STEADY);
+                let given = |element: u64| match (density, part) {
+                    (Some(_), "ffn_gate") if element % columns < steady => Some([0; 4]),
+                    (Some(_), _) if joins(&tensor.name) && element / columns < steady => {
+                        Some([1; 4])
+                    }
+                    _ => None,
+                };
+                let numbers = (self.zeros, scale);
+                fill::trits(body, tensor.dtype, rows * columns, numbers, given, &mut rng)?;
             } else if tensor.name.contains("norm") {
+                let mut gains = vec![1.0; columns as usize];
+                match (density, part) {
+                    (Some(density), "ffn_sub_norm") => gains = density.sub_gains(gains.len()),
+                    (Some(density), "ffn_norm") => {
+                        let variance = self.variance(&tensors, index, density);
+                        let gain =
+                            density.gain(f64::from(SPREAD), self.width, variance, self.zeros);
+                        gains[..STEADY as usize].fill(gain);
+                    }
+                    _ => {}
+                }
                 let mut bytes = Vec::new();
-                fill::floats(&mut bytes, tensor.dtype, &vec![1.0; columns as usize]);
+                fill::floats(&mut bytes, tensor.dtype, &gains);
                 body.write_all(&bytes)?;
             } else {
-                fill::normal(body, tensor.dtype, rows, columns, 0.1, &mut rng)?;
+                let steady =
+                    if density.is_some() && part == "token_embd" { STEADY as usize } else { 0 };
+                let constant = vec![SPREAD; steady];
+                fill::normal(body, tensor.dtype, (rows, columns), SPREAD, &constant, &mut rng)?;
             }
         }
         progress(total, total);
         body.finish()
+    }
+
+    /// A stream of random numbers of its own: a tensor does not depend on those before it.
+    fn rng(&self, index: usize) -> fastrand::Rng {
+        let seed = self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64);
+        fastrand::Rng::with_seed(seed)
+    }
+
+    /// The variance that the residual stream has where the norm `index` reads it.
+    fn variance(&self, tensors: &[TensorInfo], index: usize, density: &Density) -> f64 {
+        let layer = |name: &str| name.split('.').nth(1).and_then(|layer| layer.parse::<u32>().ok());
+        let own = layer(&tensors[index].name);
+        let mut variance = f64::from(SPREAD).powi(2);
+        for (i, tensor) in tensors.iter().enumerate().filter(|(_, tensor)| joins(&tensor.name)) {
+            let down = tensor.name.contains("ffn_down");
+            if layer(&tensor.name) < own || layer(&tensor.name) == own && !down {
+                let raised = if down { density.raised() } else { 1.0 };
+                variance += raised * f64::from(deviation(&tensor.name, &mut self.rng(i))).powi(2);
+            }
+        }
+        variance
     }
 
     /// Whether both plans announce the same tensors, so that only their keys may differ in size.
