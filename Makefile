@@ -20,10 +20,13 @@ doc:
 length:
 	sh scripts/length.sh
 
-# Kernels of every table, and whole passes of a synthetic model; on a quiet machine.
+# Kernels of every table, then a model's speed, first token and memory; on a quiet machine (docs/bench.md).
+MODEL ?= $(shell cat examples/models/default.txt)
 bench:
 	$(CARGO) bench --bench kernels
-	$(CARGO) run --release --example bench
+	$(CARGO) run --release --example bench -- -m $(MODEL) -p 128,512 -n 128 -t 1,2 --trunk 128 \
+	    --first 512 --memory 512 --save target/bench.json
+	$(CARGO) run --release --example bench -- --plot target/plots target/bench.json
 
 # Writes include/tern.h anew; tests/header.rs holds it to the source.
 header:

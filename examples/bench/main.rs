@@ -30,6 +30,10 @@ use report::{Machine, Report};
 use std::{error::Error, process::ExitCode};
 
 fn main() -> ExitCode {
+    if std::env::args().skip(1).any(|word| word == "-h" || word == "--help") {
+        println!("{}", options::USAGE);
+        return ExitCode::SUCCESS;
+    }
     match Options::from_args(args::Args::new()).and_then(|options| run(&options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -46,6 +50,18 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     if let Some(folder) = &options.plot {
         for name in plot::draw(&Report::read(&options.files)?, folder)? {
             println!("{}", folder.join(name).display());
+        }
+        return Ok(());
+    }
+    if !options.probe.is_empty() {
+        let prober = Prober::new();
+        for threads in &options.probe {
+            let report::Limits { read, dot } = prober.take(*threads);
+            println!(
+                "{threads} threads: reads {:.2} GB/s, {:.1} G products/s",
+                read / 1e9,
+                dot / 1e9
+            );
         }
         return Ok(());
     }

@@ -9,6 +9,7 @@ pub(crate) const USAGE: &str =
     "usage: bench [-m MODEL]... [OPTIONS]      measure, and print a table
        bench [-o md|json] FILE...           print what --save wrote
        bench --plot FOLDER FILE...          draw it
+       bench --probe LIST                   what so many threads can do now, and nothing else
 
 what (lists are N,N,...; 0 or an empty list leaves a test out)
   -p LIST            prompt lengths to read                       [512]
@@ -151,6 +152,8 @@ pub(crate) struct Options {
     pub(crate) json: bool,
     pub(crate) save: Option<PathBuf>,
     pub(crate) plot: Option<PathBuf>,
+    /// Threads to probe with, and nothing else.
+    pub(crate) probe: Vec<usize>,
     /// This process is one of the measured ones: `first` or `memory`.
     pub(crate) child: Option<String>,
     /// Results to show instead of measuring.
@@ -201,6 +204,7 @@ impl Options {
             },
             save: args.value(&["--save"])?,
             plot: args.value(&["--plot"])?,
+            probe: counts(&mut args, &["--probe"], &[])?,
             child: args.value(&["--child"])?,
             files: args
                 .words()

@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 840.0;
 const HEIGHT: f64 = 400.0;
 /// Left, top, right and bottom of the axes.
 const FRAME: [f64; 4] = [64.0, 44.0, 500.0, 350.0];
@@ -178,7 +178,13 @@ fn chart(
         }
         let at = top + 8.0 + 20.0 * i as f64;
         marker(&mut out, i, (right + 16.0, at), colour, true)?;
-        text(&mut out, (right + 26.0, at + 4.0), "start", label, &format!("fill=\"{colour}\""))?;
+        text(
+            &mut out,
+            (right + 26.0, at + 4.0),
+            "start",
+            label,
+            &format!("font-size=\"11\" fill=\"{colour}\""),
+        )?;
     }
     writeln!(out, "</svg>")?;
     Ok(out)
