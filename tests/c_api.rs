@@ -41,6 +41,11 @@ fn stage() -> PathBuf {
 
 /// Compiles one program; answers where it is.
 fn build(source: &str, language: Language) -> PathBuf {
+    build_as(source, language, "")
+}
+
+/// The same under a name of its own, for a test that runs beside another.
+fn build_as(source: &str, language: Language, suffix: &str) -> PathBuf {
     let folder = stage();
     let host = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     let mut build = cc::Build::new();
@@ -48,7 +53,7 @@ fn build(source: &str, language: Language) -> PathBuf {
     let compiler = build.get_compiler();
     let source = Path::new(ROOT).join("tests/c").join(source);
     let name = source.file_stem().expect("a name").to_string_lossy();
-    let program = folder.join(format!("{name}-{language:?}"));
+    let program = folder.join(format!("{name}-{language:?}{suffix}"));
     let mut command = Command::new(compiler.path());
     match language {
         Language::C11 => command.args(["-std=c11", "-D_POSIX_C_SOURCE=200809L"]),
@@ -116,6 +121,25 @@ fn every_function_is_called() {
 #[test]
 fn every_error_path_is_taken_and_everything_is_freed() {
     run("errors.c", SEED);
+}
+
+/// One program per area of the interface.
+const AREAS: [&str; 8] = [
+    "loading.c",
+    "session.c",
+    "structure.c",
+    "sampler.c",
+    "state.c",
+    "control.c",
+    "memory.c",
+    "report.c",
+];
+
+#[test]
+fn every_area_has_its_program() {
+    for area in AREAS {
+        run(area, SEED);
+    }
 }
 
 #[test]
@@ -208,16 +232,17 @@ fn c_programs_pass_valgrind() {
         eprintln!("SKIPPED: programs with a sanitizer cannot run under valgrind");
         return;
     }
-    let program = build("errors.c", Language::C11);
-    let folder = scratch("valgrind");
-    let output = Command::new("valgrind")
-        .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
-        .args(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"])
-        .arg(format!("--suppressions={ROOT}/tests/c/valgrind.supp"))
-        .arg(&program)
-        .arg(model(SEED))
-        .arg(&folder)
-        .output()
-        .expect("valgrind runs");
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    for source in AREAS.into_iter().chain(["errors.c"]) {
+        let program = build_as(source, Language::C11, "-valgrind");
+        let output = Command::new("valgrind")
+            .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+            .args(["--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"])
+            .arg(format!("--suppressions={ROOT}/tests/c/valgrind.supp"))
+            .arg(&program)
+            .arg(model(SEED))
+            .arg(scratch(&format!("{source}-valgrind")))
+            .output()
+            .expect("valgrind runs");
+        assert!(output.status.success(), "{source}: {}", text(&output.stderr));
+    }
 }

@@ -49,6 +49,25 @@ static inline unsigned char *read_all(const char *path, size_t *out_len) {
   return bytes;
 }
 
+/* What an answer said: for tern_session_respond, with `hear` as its callback. */
+struct said { char text[4096]; size_t len; int chunks; int32_t finish; };
+static inline int32_t hear(void *user_data, const tern_chunk *chunk) {
+  struct said *said = (struct said *)user_data;
+  CHECK(chunk->size == sizeof *chunk && said->len + chunk->len < sizeof said->text);
+  memcpy(said->text + said->len, chunk->utf8, chunk->len);
+  said->text[said->len += chunk->len] = 0;
+  said->chunks++;
+  said->finish = chunk->finish_reason;
+  return 1;
+}
+
+/* Asks a session and hears its whole answer. */
+static inline void ask(tern_session *s, const char *text, const tern_generate_options *o, struct said *said) {
+  memset(said, 0, sizeof *said);
+  OK_E(tern_session_respond(s, text, TERN_NUL_TERMINATED, o, hear, said, &error));
+  CHECK(said->finish != TERN_FINISH_NONE);
+}
+
 /* Two contexts with the same row of logits, bit for bit. */
 static inline void same_rows(tern_context *a, size_t i, tern_context *b, size_t j) {
   const float *x = NULL, *y = NULL;

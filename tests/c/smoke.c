@@ -385,17 +385,6 @@ static void sampling(tern_context *c, const tern_grammar *g) {
   CHECK(samplers_released == 1);
 }
 
-struct said { char text[4096]; size_t len; int chunks; int32_t finish; };
-static int32_t on_chunk(void *user_data, const tern_chunk *chunk) {
-  struct said *said = (struct said *)user_data;
-  CHECK(chunk->size == sizeof *chunk && said->len + chunk->len < sizeof said->text);
-  memcpy(said->text + said->len, chunk->utf8, chunk->len);
-  said->text[said->len += chunk->len] = 0;
-  said->chunks++;
-  said->finish = chunk->finish_reason;
-  return 1;
-}
-
 static void session(const tern_model *m, const tern_grammar *g, const tern_cancel *cancel) {
   static struct said first, again;
   static const char *stop[1] = {"\n"};
@@ -426,7 +415,7 @@ static void session(const tern_model *m, const tern_grammar *g, const tern_cance
   o.draft = TERN_DRAFT_PROMPT_LOOKUP;
   o.cancel = cancel;
   OK(tern_session_fork(s, &fork));
-  OK_E(tern_session_respond(s, "A story!", 7, &o, on_chunk, &first, &error));
+  OK_E(tern_session_respond(s, "A story!", 7, &o, hear, &first, &error));
   CHECK(first.len > 0 && first.finish != TERN_FINISH_NONE);
   o.draft = TERN_DRAFT_NONE;
   OK_E(tern_session_start(fork, "A story", TERN_NUL_TERMINATED, &o, &error));
@@ -434,7 +423,7 @@ static void session(const tern_model *m, const tern_grammar *g, const tern_cance
   do {
     status = tern_session_next(fork, 1, &chunk);
     CHECK(status == TERN_OK || status == TERN_PENDING || status == TERN_DONE);
-    on_chunk(&again, &chunk);
+    hear(&again, &chunk);
   } while (status != TERN_DONE);
   CHECK(strcmp(first.text, again.text) == 0);
   OK(tern_session_stop(fork));
@@ -457,7 +446,7 @@ static void session(const tern_model *m, const tern_grammar *g, const tern_cance
   OK_E(tern_session_set_messages(back, &turn, sizeof turn, 1, &error));
   o.grammar = g;
   memset(&first, 0, sizeof first);
-  OK_E(tern_session_respond(back, NULL, 0, &o, on_chunk, &first, &error));
+  OK_E(tern_session_respond(back, NULL, 0, &o, hear, &first, &error));
   CHECK(strcmp(first.text, "red") == 0 || strcmp(first.text, "green") == 0);
   tern_session_free(back);
   tern_session_free(s);
