@@ -53,8 +53,8 @@ platforms:
 dist:
 	bash scripts/dist.sh
 
-# Long runs of damaged files and states.
+# Long runs of damaged files, states, sessions, grammars and templates.
 soak:
-	TERN_SOAK=1 $(CARGO) test --release --locked --test malformed --test sequences
+	TERN_SOAK=1 $(CARGO) test --release --locked --test malformed --test mutations
 
 .PHONY: check fmt clippy test doc length bench header asan arm64 bindings platforms dist soak

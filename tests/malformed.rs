@@ -235,7 +235,8 @@ fn no_byte_of_a_header_can_do_harm() {
 fn no_heap_of_damage_can_do_harm() {
     let raw = sample();
     let mut rng = fastrand::Rng::with_seed(2);
-    for round in 0..30_000 {
+    let rounds = if std::env::var_os("TERN_SOAK").is_some() { 3_000_000 } else { 30_000 };
+    for round in 0..rounds {
         let mut bytes = raw.bytes.clone();
         for _ in 0..rng.usize(1..6) {
             let field = &raw.fields[rng.usize(..raw.fields.len())];
