@@ -232,8 +232,11 @@ impl Model {
             let tokenizer = Arc::clone(self.shared_tokenizer()?);
             let tokens = (0..tokenizer.vocab_len() as i32)
                 .map(|token| tokenizer.token_bytes(token).map(<[u8]>::to_vec));
+            let mut tokens: Vec<_> = tokens.collect();
+            // A row of logits has an entry for each row of the head, and what is no token is no text.
+            tokens.resize(tokens.len().max(self.0.config.n_vocab), None);
             let vocab = VocabBytes {
-                tokens: tokens.collect(),
+                tokens,
                 eog: tokenizer.eog_tokens().to_vec(),
                 encode: Some(Arc::new(move |text| tokenizer.encode(text, false, false, None).ok())),
             };

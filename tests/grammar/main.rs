@@ -3,6 +3,7 @@
 mod gbnf;
 mod kinds;
 mod limits;
+mod padding;
 mod schema;
 
 use std::sync::Arc;
