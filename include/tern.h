@@ -376,7 +376,7 @@ enum {
 
 enum {
   TERN_CTX_EMBEDDINGS = 1, /* keep the states that tern_embedding needs */
-  TERN_CTX_FAST_HEAD  = 2  /* screen a large head in four bits, not eight: greedy and top-k come sooner, all but surely the same */
+  TERN_CTX_FAST_HEAD  = 2  /* screen a large head in four bits, not eight: sooner, and all but surely the same tokens */
 };
 /* How a context is made. Zeros are the defaults. */
 typedef struct tern_context_params {
@@ -626,8 +626,8 @@ TERN_API void tern_session_free(tern_session *session);
    evaluated. CONTEXT_FULL; INVALID_STATE while an answer is under way. */
 TERN_API tern_status tern_session_prewarm(tern_session *session, const tern_cancel *cancel);
 /* Replaces the transcript; what it shares with the old one, token by token, is not evaluated again. Copied. A first
-   message of role system takes the place of the instructions. `item_size` is sizeof(tern_message). INVALID_STATE
-   while an answer is under way. */
+   message of role system takes the place of the instructions; without one they stay. `item_size` is
+   sizeof(tern_message). INVALID_STATE while an answer is under way. */
 TERN_API tern_status tern_session_set_messages(tern_session *session, const tern_message *messages, size_t item_size,
     size_t n, tern_error **out_error);
 /* The transcript as JSON: [{"role","content"}], the instructions first. Size query: buf NULL, cap 0. */
@@ -655,7 +655,7 @@ enum {
   TERN_FINISH_NONE         = 0, /* there is more to come */
   TERN_FINISH_EOG          = 1, /* the model ended its turn */
   TERN_FINISH_STOP         = 2, /* a stop string came */
-  TERN_FINISH_LENGTH       = 3, /* max_tokens; a grammar may be incomplete */
+  TERN_FINISH_LENGTH       = 3, /* max_tokens; a grammar may be incomplete: nothing is added to close it */
   TERN_FINISH_CONTEXT_FULL = 4, /* the context is full */
   TERN_FINISH_CANCELLED    = 5  /* a cancel token, a callback or tern_session_stop */
 };

@@ -17,7 +17,7 @@ use tern::{
     Cancel, Error,
     context::{Context, ContextOptions, EvalOptions, Item, KvType, Status, Trim, Want},
     file::Source,
-    model::{LoadOptions, Model},
+    model::{LoadOptions, Model, Packing},
     sampler::Sampler,
     session::{Draft, Finish, GenerateOptions, Progressed, Session, SessionOptions, Turn},
     threads::{HostJobs, ThreadPool, ThreadPoolOptions},
@@ -250,35 +250,46 @@ fn a_cancel_in_any_layer_of_a_batch_leaves_whole_tokens_of_each() {
 #[test]
 fn a_cancel_in_the_head_leaves_the_sampler_and_the_row() {
     let clock = Clock::new();
-    let mut context = Context::new(model(), clock.options(KvType::F16)).expect("small");
     let chain = || {
         let mut sampler = Sampler::recommended(3);
         sampler.accept(7).expect("no grammar");
         sampler
     };
-    context.eval(&tokens(4, 5), on(0)).expect("fits");
-    let mut straight = chain();
-    let want: Vec<_> = (0..8)
-        .map(|_| context.sample(0, &mut straight, None, None).expect("samples").expect("whole"))
-        .collect();
-    for at in 1..=HEAD_UNITS {
-        context.truncate(0, 3).expect("there");
-        context.eval(&tokens(4, 5)[3..], on(0)).expect("fits");
-        let mut sampler = chain();
-        clock.wind(at);
-        let drawn = context.sample(0, &mut sampler, None, Some(&clock.cancel)).expect("no error");
-        assert_eq!(clock.calls(), at, "within one unit");
+    // The whole head, and one that is screened: its bounds take as many looks.
+    for screen in [false, true] {
+        let plan = Plan { layers: LAYERS as u32, vocab: VOCAB as u32, ..Plan::default() };
+        let packing = Packing { screen: Some(screen), ..Packing::default() };
+        let options = LoadOptions { packing, ..LoadOptions::default() };
+        let model = Model::from_source(Source::from_memory(tiny::bytes(&plan)), options)
+            .expect("a sound plan");
+        let mut context = Context::new(&model, clock.options(KvType::F16)).expect("small");
+        context.eval(&tokens(4, 5), on(0)).expect("fits");
+        let draw = |context: &mut Context, sampler: &mut Sampler| {
+            context.sample(0, sampler, None, Some(&clock.cancel)).expect("no error")
+        };
         clock.wind(0);
-        if at < HEAD_UNITS {
-            assert_eq!(drawn, None, "call {at}");
+        let mut straight = chain();
+        let mut want = vec![draw(&mut context, &mut straight).expect("whole")];
+        let total = clock.calls();
+        want.extend((1..8).map(|_| draw(&mut context, &mut straight).expect("whole")));
+        assert!(total >= HEAD_UNITS && want.iter().any(|token| *token != want[0]), "{want:?}");
+        for at in 1..=total {
+            context.clear(0).expect("there");
+            context.eval(&tokens(4, 5), on(0)).expect("fits");
+            let mut sampler = chain();
+            clock.wind(at);
+            let mut got: Vec<i32> = draw(&mut context, &mut sampler).into_iter().collect();
+            if at < HEAD_UNITS {
+                assert_eq!((got.len(), clock.calls()), (0, at), "call {at}: within one unit");
+            }
+            let before = clock.calls();
+            clock.wind(0);
+            while got.len() < want.len() {
+                got.extend(draw(&mut context, &mut sampler));
+            }
+            assert_eq!(got, want, "call {at} of {total}, screened: {screen}");
+            assert!(screen || clock.calls() == total - before, "no row is computed twice");
         }
-        let mut got: Vec<i32> = drawn.into_iter().collect();
-        while got.len() < want.len() {
-            let cancel = Some(&clock.cancel);
-            got.extend(context.sample(0, &mut sampler, None, cancel).expect("samples"));
-        }
-        assert_eq!(got, want, "call {at}");
-        assert_eq!(clock.calls(), HEAD_UNITS - at, "no row is computed twice");
     }
 }
 

@@ -26,7 +26,7 @@ pub const TERN_FINISH_NONE: i32 = 0;
 pub const TERN_FINISH_EOG: i32 = 1;
 /// A stop string came.
 pub const TERN_FINISH_STOP: i32 = 2;
-/// max_tokens; a grammar may be incomplete.
+/// max_tokens; a grammar may be incomplete: nothing is added to close it.
 pub const TERN_FINISH_LENGTH: i32 = 3;
 /// The context is full.
 pub const TERN_FINISH_CONTEXT_FULL: i32 = 4;

@@ -145,8 +145,8 @@ pub unsafe extern "C" fn tern_session_prewarm(
 }
 
 /// Replaces the transcript; what it shares with the old one, token by token, is not evaluated again. Copied. A first
-/// message of role system takes the place of the instructions. `item_size` is sizeof(tern_message). INVALID_STATE
-/// while an answer is under way.
+/// message of role system takes the place of the instructions; without one they stay. `item_size` is
+/// sizeof(tern_message). INVALID_STATE while an answer is under way.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tern_session_set_messages(
     session: *mut tern_session,

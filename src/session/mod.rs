@@ -151,7 +151,7 @@ impl Session {
     }
 
     /// Replaces the transcript. What it shares with the old one is not evaluated again. A first message of role
-    /// `system` takes the place of the instructions.
+    /// `system` takes the place of the instructions; without one they stay.
     ///
     /// # Errors
     ///
