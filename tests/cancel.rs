@@ -251,7 +251,9 @@ fn a_cancel_in_any_layer_of_a_batch_leaves_whole_tokens_of_each() {
 fn a_cancel_in_the_head_leaves_the_sampler_and_the_row() {
     let clock = Clock::new();
     let chain = || {
-        let mut sampler = Sampler::recommended(3);
+        // Hot, so that the draws differ; top-k first, so that a screen may serve it.
+        let mut sampler = Sampler::new(3);
+        sampler.add_top_k(40).and_then(|sampler| sampler.add_temp(9.0)).expect("in range");
         sampler.accept(7).expect("no grammar");
         sampler
     };
