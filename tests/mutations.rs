@@ -272,7 +272,7 @@ fn follow(grammar: &Grammar, rng: &mut fastrand::Rng, case: &dyn Fn() -> String)
         assert!(!allowed.is_empty(), "{}: no token fits", case());
         let token = allowed[rng.usize(..allowed.len())];
         match state.accept(token) {
-            Ok(()) if token < 256 || token > 257 => {}
+            Ok(()) if !(256..=257).contains(&token) => {}
             Ok(()) | Err(Error::Grammar(_)) => return,
             Err(error) => panic!("{}: {error}", case()),
         }
