@@ -206,6 +206,16 @@ fn failures_say_what_the_template_said_or_where_it_was() {
 }
 
 #[test]
+fn a_slice_that_runs_backwards_past_its_end_is_empty_or_an_error() {
+    // The engine subtracts with overflow there, which builds with checks notice.
+    match render("<{{ messages[0].content[1:4:-1] }}>", &CONVERSATION, "", "") {
+        Ok(text) => assert_eq!(text, "<>"),
+        Err(Error::InvalidArgument(why)) => assert!(why.starts_with("chat template"), "{why}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
 fn values_print_as_python_prints_them() {
     let source = "{{ {'a': [1, 2.5, none, true], 'b': {'c': 'é\\n<\"'}, 'd': []} | tojson }}
 {{ [1, {'a': 2}] | tojson(indent=2) }}

@@ -14,7 +14,7 @@ use minijinja::Value;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    io, panic, thread,
+    io, thread,
 };
 
 const KEY: &str = "tokenizer.chat_template";
@@ -272,7 +272,7 @@ fn failure(failure: Failure) -> Error {
     })
 }
 
-/// Runs on a stack of its own and waits; a panic goes on in the caller.
+/// Runs on a stack of its own and waits. A panic of the engine is the template's failure: it left nothing half done.
 fn on_deep_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
@@ -283,6 +283,8 @@ fn on_deep_stack<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T> {
                 what: "starting a thread to run a chat template".into(),
                 source,
             })?;
-        thread.join().map_err(|panic| panic::resume_unwind(panic))
+        thread.join().map_err(|_| {
+            Error::InvalidArgument("chat template: it brought the engine to a panic".into())
+        })
     })
 }
