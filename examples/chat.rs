@@ -24,7 +24,7 @@ use tern::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = args::Args::new();
-    let path = args.value(&["-m", "--model"])?.unwrap_or(args::SHIPPED_MODEL.to_owned());
+    let path = args.value(&["-m", "--model"])?.unwrap_or_else(args::shipped_model);
     let instructions = args.value(&["-s", "--system"])?;
     let max_tokens = args.value(&["-n"])?.unwrap_or(0);
     let n_ctx = args.value(&["-c", "--ctx"])?.unwrap_or(0);

@@ -1,6 +1,6 @@
 //! The five steps: load, tokenize, eval, sample, print. The same program exists in every language.
 //!
-//! cargo run --release --example generate -- -m examples/models/seed-s.gguf -n 40 "Once upon a time"
+//! cargo run --release --example generate -- -n 40 "Once upon a time"
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // a program may
 
@@ -17,7 +17,7 @@ use tern::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = args::Args::new();
-    let path = args.value(&["-m"])?.unwrap_or(args::SHIPPED_MODEL.to_owned());
+    let path = args.value(&["-m"])?.unwrap_or_else(args::shipped_model);
     let n: usize = args.value(&["-n"])?.unwrap_or(64);
     let temp: f32 = args.value(&["--temp"])?.unwrap_or(0.0);
     let seed = args.value(&["--seed"])?.unwrap_or(0);

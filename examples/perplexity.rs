@@ -21,7 +21,7 @@ use tern::{
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = args::Args::new();
-    let path = args.value(&["-m", "--model"])?.unwrap_or(args::SHIPPED_MODEL.to_owned());
+    let path = args.value(&["-m", "--model"])?.unwrap_or_else(args::shipped_model);
     let file: String = args.value(&["-f", "--file"])?.ok_or("-f FILE is wanted")?;
     let n_ctx: usize = args.value(&["-c", "--ctx"])?.unwrap_or(512);
     let stride: usize = args.value(&["--stride"])?.unwrap_or(0);

