@@ -112,4 +112,19 @@ say "packing"
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || echo 0)}
 tar --sort=name --mtime="@$epoch" --owner=0 --group=0 --numeric-owner -C dist -cf - "$name" | gzip -n9 > "$prefix.tar.gz"
 (cd dist && sha256sum "$name.tar.gz" > "$name.tar.gz.sha256")
+
+say "unpacking it where nothing else is"
+mkdir "$work/empty"
+tar -xzf "$prefix.tar.gz" -C "$work/empty"
+(
+  cd "$work/empty/$name"
+  sha256sum --quiet -c SHA256SUMS
+  for file in include/tern.h include/tern.hpp include/tern/session.hpp lib/libtern.so lib/libtern.a lib/pkgconfig/tern.pc \
+    lib/cmake/tern/ternConfig.cmake LICENSE-MIT LICENSE-APACHE THIRD-PARTY README.md; do
+    [ -s "$file" ] || die "$file is not in the archive"
+  done
+  cp "$root/bindings/cpp/tests/consumer/main.c" ..
+  "${tools}gcc" -O1 -I include ../main.c -L lib -ltern -o ../program
+  LD_LIBRARY_PATH=lib $run ../program "$model" | cmp - "$work/said.shared"
+)
 say "dist/$name.tar.gz: $(stat -c %s "$prefix.tar.gz") bytes"

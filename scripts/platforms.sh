@@ -2,11 +2,12 @@
 # scripts/platforms.sh [STEP...]: every platform that a Debian 12 machine can try, by hand before a release; slow.
 #
 #   windows   DLL and C programs, shared and static, and the test-suite, run under wine
-#   apple     static libraries for macOS and iOS: compile, and their exported names
-#   darwin    a macOS .dylib, linked by zig: install name and exported names
+#   apple     static libraries for macOS and iOS: compile, and their C names
+#   darwin    a macOS .dylib and a C program, linked by LLVM's linker and zig: install name and exported names
 #   android   static library for aarch64: compiled, pre-linked, exactly tern_* global
 #   msvc      cargo check for x86_64-pc-windows-msvc
 #   arm64     a C program on ARM64 Linux, shared and static, under emulation at four CPU models
+#   cargoc    `cargo cinstall`: the layout of cargo-c, a C program by its pkg-config file
 #   ggml      the static library beside the real ggml in one program
 #
 # Without arguments: all of them. Each step builds the standard library for its target and takes minutes. What a step
@@ -36,7 +37,7 @@ need() {
 
 # staticlib TARGET: builds it and says where it is.
 staticlib() {
-  need rustc-web cargo-web rust-web-src
+  need rustc-web cargo-web rust-web-src >&2
   "$cargo" rustc --release --lib --crate-type staticlib "${build_std[@]}" --target "$1" >&2
   echo "$CARGO_TARGET_DIR/$1/release/libtern.a"
 }
@@ -50,54 +51,65 @@ c_names() {
 
 step_windows() {
   need rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64-win32 mingw-w64-x86-64-dev wine64 wine
-  local target=x86_64-pc-windows-gnu out=$CARGO_TARGET_DIR/windows
+  local target=x86_64-pc-windows-gnu out=$CARGO_TARGET_DIR/windows archive kind windows_model
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=wine
   mkdir -p "$out"
-  "$cargo" rustc --release --lib --crate-type cdylib "${build_std[@]}" --target $target
-  local dll=$CARGO_TARGET_DIR/$target/release/tern.dll
-  x86_64-w64-mingw32-objdump -p "$dll" | sed -n '/\[Ordinal\/Name Pointer\] Table/,/^$/p' | grep -oE '[A-Za-z_][A-Za-z0-9_]*$' |
-    grep -v '^Table$' > "$out/names"
+  archive=$(staticlib $target)
+  packaging/link.sh dll "$archive" "$out/tern.dll"
+  x86_64-w64-mingw32-strip --strip-unneeded "$out/tern.dll"
+  x86_64-w64-mingw32-objdump -p "$out/tern.dll" > "$out/objdump"
+  sed -n '/\[Ordinal\/Name Pointer\] Table/,/^$/p' "$out/objdump" | awk 'NR > 1 && NF { print $NF }' > "$out/names"
   packaging/symbols.sh check "$out/names" tern.dll
-  local imports
-  imports=$(x86_64-w64-mingw32-objdump -p "$dll" | sed -n 's/.*DLL Name: //p' | sort | paste -sd' ' -)
-  say "tern.dll needs $imports"
-  x86_64-w64-mingw32-gcc -O1 -DTERN_DLL -I include bindings/cpp/tests/consumer/main.c "$CARGO_TARGET_DIR/$target/release/libtern.dll.a" -o "$out/shared.exe"
-  cp "$dll" "$out/"
-  (cd "$out" && wine shared.exe "$(wine winepath -w "$model" | tr -d '\r')")
+  say "tern.dll: $(stat -c %s "$out/tern.dll") bytes, needs $(sed -n 's/.*DLL Name: //p' "$out/objdump" | sort -f | paste -sd' ' -)"
+  if grep -qiE 'DLL Name: (libgcc|libwinpthread|libstdc)' "$out/objdump"; then echo "tern.dll needs a DLL of the compiler" >&2; return 1; fi
 
-  staticlib $target > /dev/null
-  x86_64-w64-mingw32-gcc -O1 -I include bindings/cpp/tests/consumer/main.c "$CARGO_TARGET_DIR/$target/release/libtern.a" \
-    -lws2_32 -lntdll -luserenv -lbcrypt -o "$out/static.exe"
-  (cd "$out" && wine static.exe "$(wine winepath -w "$model" | tr -d '\r')")
-  # Tests that read the shared library or drive a C compiler are Linux's own; the rest is the crate's.
-  "$cargo" test --release --lib "${build_std[@]}" --target $target
+  # The model is the one file that a Windows program reads here. smoke.c calls every function.
+  windows_model=$(wine winepath -w "$model" 2> /dev/null | tr -d '\r')
+  x86_64-w64-mingw32-gcc -O1 -DTERN_DLL -I include bindings/cpp/tests/consumer/main.c "$out/libtern.dll.a" -o "$out/shared.exe"
+  x86_64-w64-mingw32-gcc -O1 -I include bindings/cpp/tests/consumer/main.c "$archive" -lws2_32 -lntdll -luserenv -lbcrypt -o "$out/static.exe"
+  for kind in shared static; do
+    (cd "$out" && wine $kind.exe "$windows_model" | tr -d '\r' > said.$kind)
+    say "$kind: $(cat "$out/said.$kind")"
+  done
+  cmp "$out/said.shared" "$out/said.static"
+  # Tests that read the shared library or drive a C compiler are Linux's own; these are the crate's and the engine's.
+  "$cargo" test --release --lib --test golden --test session "${build_std[@]}" --target $target
 }
 
 step_apple() {
-  need llvm-16
+  need llvm-19
   local target archive
   for target in aarch64-apple-darwin aarch64-apple-ios; do
     archive=$(staticlib $target)
-    c_names llvm-nm-16 "$archive" _ > "$CARGO_TARGET_DIR/names.$target"
-    packaging/symbols.sh check "$CARGO_TARGET_DIR/names.$target" "libtern.a for $target"
+    c_names llvm-nm-19 "$archive" _ > "$CARGO_TARGET_DIR/names.$target"
+    # Of C names: ours, and those of a dependency, which the list of exports keeps out of what is linked from it.
+    comm -23 "$CARGO_TARGET_DIR/names.$target" <(grep -v '^#' src/ffi/foreign-symbols.txt | sort -u) > "$CARGO_TARGET_DIR/names.ours"
+    packaging/symbols.sh check "$CARGO_TARGET_DIR/names.ours" "libtern.a for $target"
   done
 }
 
+# zig's package carries the list of what macOS's system library has: enough for LLVM's linker to bind every name.
 step_darwin() {
-  need llvm-16 rustc-web cargo-web rust-web-src python3-venv
-  local target=aarch64-apple-darwin zig=$tools/zig
-  [ -x "$zig/bin/python" ] || python3 -m venv "$zig"
-  "$zig/bin/pip" install -q ziglang
-  printf '#!/bin/sh\nexec %s -m ziglang cc -target aarch64-macos "$@"\n' "$zig/bin/python" > "$zig/cc-macos"
-  chmod +x "$zig/cc-macos"
-  CARGO_TARGET_AARCH64_APPLE_DARWIN_LINKER=$zig/cc-macos \
-    "$cargo" rustc --release --lib --crate-type cdylib "${build_std[@]}" --target $target
-  local dylib=$CARGO_TARGET_DIR/$target/release/libtern.dylib name
-  name=$(llvm-objdump-16 --macho --dylib-id "$dylib" | tail -1)
+  need llvm-19 lld-19 python3-venv
+  local target=aarch64-apple-darwin zig=$tools/zig out=$CARGO_TARGET_DIR/darwin archive name stubs
+  if [ ! -e "$zig/.done" ]; then
+    python3 -m venv "$zig"
+    "$zig/bin/pip" install -q ziglang
+    touch "$zig/.done"
+  fi
+  archive=$(staticlib $target)
+  mkdir -p "$out/root/usr/lib"
+  stubs=$("$zig/bin/python" -c 'import ziglang; print(ziglang.__path__[0])')/lib/libc/darwin
+  cp "$stubs/libSystem.tbd" "$out/root/usr/lib/"
+  LINK=ld64.lld-19 packaging/link.sh dylib "$archive" "$out/libtern.dylib" -arch arm64 -platform_version macos 11.0 11.0 -syslibroot "$out/root"
+  name=$(llvm-objdump-19 --macho --dylib-id "$out/libtern.dylib" | tail -1)
   [ "$name" = "@rpath/libtern.dylib" ] || { echo "the install name is $name, not @rpath/libtern.dylib" >&2; return 1; }
-  say "libtern.dylib: install name $name, uses $(llvm-objdump-16 --macho --dylibs-used "$dylib" | awk 'NR > 1 { print $1 }' | paste -sd' ' -)"
-  llvm-nm-16 --defined-only --extern-only "$dylib" | awk '{ sub("^_", "", $3); print $3 }' > "$CARGO_TARGET_DIR/names.dylib"
-  packaging/symbols.sh check "$CARGO_TARGET_DIR/names.dylib" libtern.dylib
+  say "libtern.dylib: install name $name, uses $(llvm-objdump-19 --macho --dylibs-used "$out/libtern.dylib" | awk 'NR > 1 { print $1 }' | paste -sd' ' -)"
+  llvm-nm-19 --defined-only --extern-only "$out/libtern.dylib" | awk '{ sub("^_", "", $3); print $3 }' > "$out/names"
+  packaging/symbols.sh check "$out/names" libtern.dylib
+  # A C program that links it.
+  "$zig/bin/python" -m ziglang cc -target aarch64-macos -I include bindings/cpp/tests/consumer/main.c "$out/libtern.dylib" -o "$out/program"
+  llvm-objdump-19 --macho --dylibs-used "$out/program" | grep -q '@rpath/libtern.dylib'
 }
 
 step_android() {
@@ -137,6 +149,30 @@ step_arm64() {
   rm -f "$out/said.first"
 }
 
+# cargo-c of Debian 13, where it is new enough, with the compiler of this machine.
+step_cargoc() {
+  local out=$CARGO_TARGET_DIR/cargo-c sysroot
+  sysroot=$(env -u RUSTC rustc --print sysroot)
+  rm -rf "$out"
+  mkdir -p "$HOME/.cargo/registry"
+  cargo fetch --locked
+  TERN_BIND="$sysroot $HOME/.cargo/registry" scripts/bindings.sh root sh -ec '
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq cargo-c < /dev/null > /dev/null
+    unset RUSTC RUSTC_BOOTSTRAP
+    PATH=$1/bin:$PATH
+    cd /w
+    cargo-cinstall cinstall --release --locked --offline --prefix=/usr --libdir=/usr/lib --destdir=/w/target/platforms/cargo-c \
+      --target-dir=/w/target/platforms/cargo-c-build' _ "$sysroot"
+  find "$out" -type f -o -type l | sed "s|^$out|  |" | sort
+  readelf -d "$out/usr/lib/libtern.so" | grep -q 'SONAME.*\[libtern.so.0\]' || { echo "cargo-c: another SONAME than libtern.so.0" >&2; return 1; }
+  nm -D --defined-only "$out/usr/lib/libtern.so" | awk '{ print $3 }' | sed 's/@.*//' > "$CARGO_TARGET_DIR/names.cargo-c"
+  packaging/symbols.sh check "$CARGO_TARGET_DIR/names.cargo-c" "cargo-c: libtern.so"
+  export PKG_CONFIG_SYSROOT_DIR=$out PKG_CONFIG_PATH=$out/usr/lib/pkgconfig
+  # shellcheck disable=SC2046
+  gcc -O1 bindings/cpp/tests/consumer/main.c $(pkg-config --cflags --libs tern) -o "$CARGO_TARGET_DIR/by-cargo-c"
+  LD_LIBRARY_PATH=$out/usr/lib "$CARGO_TARGET_DIR/by-cargo-c" "$model"
+}
+
 step_ggml() {
   local venv=$tools/ggml source
   if [ ! -d "$venv/source" ]; then
@@ -156,7 +192,7 @@ step_ggml() {
 
 mkdir -p "$CARGO_TARGET_DIR" "$tools"
 steps=("$@")
-[ "${#steps[@]}" -gt 0 ] || steps=(msvc apple darwin android windows arm64 ggml)
+[ "${#steps[@]}" -gt 0 ] || steps=(msvc apple darwin android windows arm64 cargoc ggml)
 for step in "${steps[@]}"; do
   declare -F "step_$step" > /dev/null || { echo "platforms: no step is called $step" >&2; exit 2; }
   start=$SECONDS

@@ -41,14 +41,43 @@ fi
 [ "$(uname)" = Darwin ] || { echo "$0: needs a Mac" >&2; exit 1; }
 export IPHONEOS_DEPLOYMENT_TARGET=13.0 MACOSX_DEPLOYMENT_TARGET=10.15
 
+# apple TARGET: "SDK TRIPLE", as clang calls what rustc calls TARGET. ARM came to simulators, Catalyst and the Mac later.
+apple() {
+  case $1 in
+  aarch64-apple-ios) echo iphoneos arm64-apple-ios13.0 ;;
+  aarch64-apple-ios-sim) echo iphonesimulator arm64-apple-ios14.0-simulator ;;
+  x86_64-apple-ios) echo iphonesimulator x86_64-apple-ios13.0-simulator ;;
+  aarch64-apple-darwin) echo macosx arm64-apple-macos11.0 ;;
+  x86_64-apple-darwin) echo macosx x86_64-apple-macos10.15 ;;
+  aarch64-apple-ios-macabi) echo macosx arm64-apple-ios14.0-macabi ;;
+  x86_64-apple-ios-macabi) echo macosx x86_64-apple-ios13.1-macabi ;;
+  esac
+}
+
+# one TARGET: target/xcframework/TARGET/libtern.$extension, with nothing but tern_* to be seen from outside.
+one() {
+  local out=target/xcframework/$1 sdk triple
+  read -r sdk triple <<<"$(apple "$1")"
+  # Alone, or there would be no link-time optimisation.
+  cargo rustc --locked --profile dist --lib --crate-type staticlib --target "$1"
+  mkdir -p "$out"
+  if [ "$extension" = a ]; then
+    packaging/symbols.sh | sed 's/^/_/' >"$out/exports"
+    ld -r -arch "${triple%%-*}" -exported_symbols_list "$out/exports" -force_load "target/$1/dist/libtern.a" -o "$out/tern.o"
+    libtool -static -o "$out/libtern.a" "$out/tern.o"
+  else
+    packaging/link.sh dylib "target/$1/dist/libtern.a" "$out/libtern.dylib" -target "$triple" -isysroot "$(xcrun --sdk "$sdk" --show-sdk-path)"
+  fi
+}
+
 # slice NAME MINIMUM STYLE TARGET...: one platform; its architectures go into one file.
 slices=()
 slice() {
   local name=$1 minimum=$2 style=$3 target files=()
   shift 3
   for target; do
-    cargo build --profile dist --target "$target"
-    files+=("target/$target/dist/libtern.$extension")
+    one "$target"
+    files+=("target/xcframework/$target/libtern.$extension")
   done
   mkdir -p "target/xcframework/$name"
   lipo -create "${files[@]}" -output "target/xcframework/$name/libtern.$extension"
