@@ -112,6 +112,7 @@ impl PackedMatrix {
     /// # Errors
     ///
     /// [`Error::BadModel`] naming `name` where a row is malformed, [`Error::Cancelled`], [`Error::OutOfMemory`].
+    #[expect(clippy::too_many_arguments, reason = "what a tensor is, and where its panels go")]
     pub(crate) fn pack(
         name: &str,
         kind: TernaryType,
