@@ -1,5 +1,7 @@
 #!/bin/sh
 # The Rust tests and the C programs under the address sanitizer, on the stable toolchain.
+# No part of CI, which sanitizes the C programs alone: this builds every dependency again, instrumented, and no run of
+# it to the end is on record.
 set -eu
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
