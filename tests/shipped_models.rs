@@ -106,3 +106,65 @@ fn the_seed_model_says_what_its_card_says() {
         assert!(text.starts_with(want), "{question}: {text}");
     }
 }
+
+/// What `examples/train/evaluate.py` measured in PyTorch over the 359 stories of the card: nats a token, and a byte.
+const TERN_S: (f64, f64) = (0.0, 0.0);
+/// What this engine measured on the sixty stories when all 359 gave the card's figure: nats a byte.
+const TERN_S_SIXTY: f64 = 0.0;
+
+#[test]
+fn tern_s_has_the_held_out_loss_of_its_card() {
+    let model = open("tern-s.gguf");
+    let all = std::env::var("TERN_HELDOUT")
+        .ok()
+        .map(|path| std::fs::read_to_string(path).expect("readable"));
+    let sixty = include_str!("data/text/stories-heldout.txt");
+    let (nats, count, bytes) = held_out(&model, &stories(all.as_deref().unwrap_or(sixty)));
+    let a_byte = nats * count as f64 / bytes as f64;
+    let want = if all.is_some() { TERN_S.1 } else { TERN_S_SIXTY };
+    assert!((a_byte / want - 1.0).abs() < 0.005, "{nats} nats a token, {a_byte} a byte");
+    // The bar of the project for a model trained on a CPU.
+    assert!(TERN_S.1 <= 0.54 && (TERN_S.0 / TERN_S.1 - 4.008).abs() < 0.05);
+}
+
+#[test]
+fn tern_s_says_what_pytorch_says() {
+    let model = open("tern-s.gguf");
+    let golden = include_str!("../examples/models/golden.txt");
+    let ids = |line: &str, what: &str| -> Option<Vec<i32>> {
+        let ids = line.strip_prefix(what)?.split_whitespace();
+        Some(ids.map(|id| id.parse().expect("an id")).collect())
+    };
+    let (mut prompt, mut answers) = (Vec::new(), 0);
+    for line in golden.lines() {
+        prompt = ids(line, "prompt ").unwrap_or(prompt);
+        let Some(want) = ids(line, "greedy ") else { continue };
+        let mut context = Context::new(&model, ContextOptions::default()).expect("small");
+        context.eval(&prompt, EvalOptions::default()).expect("fits");
+        let mut greedy = Sampler::new(0);
+        for (i, want) in want.iter().enumerate() {
+            let got = context.sample(0, &mut greedy, None, None).expect("draws");
+            assert_eq!(got, Some(*want), "token {i} after {prompt:?}");
+            context.eval(&[*want], EvalOptions::default()).expect("fits");
+        }
+        answers += 1;
+    }
+    assert_eq!(answers, 3, "answers in golden.txt");
+}
+
+#[test]
+fn tern_s_chats_and_ends_by_itself() {
+    let model = open("tern-s.gguf");
+    for (question, topic) in [
+        ("Hi! How are you?", "you"),
+        ("My name is Anna. What is your name?", "Anna"),
+        ("What is your favorite food?", "food"),
+        ("Tell me a story about a dog.", "dog"),
+        ("Tell me a story about a girl named Lily.", "Lily"),
+        ("Thank you! Goodbye.", "bye"),
+    ] {
+        let (text, finish) = answer(&model, question);
+        assert_eq!(finish, Finish::EndOfGeneration, "{question}: {text}");
+        assert!(text.contains(topic), "{question}: {text}");
+    }
+}
