@@ -108,9 +108,9 @@ fn the_seed_model_says_what_its_card_says() {
 }
 
 /// What `examples/train/evaluate.py` measured in PyTorch over the 359 stories of the card: nats a token, and a byte.
-const TERN_S: (f64, f64) = (0.0, 0.0);
+const TERN_S: (f64, f64) = (2.1017, 0.5243);
 /// What this engine measured on the sixty stories when all 359 gave the card's figure: nats a byte.
-const TERN_S_SIXTY: f64 = 0.0;
+const TERN_S_SIXTY: f64 = 0.6256;
 
 #[test]
 fn tern_s_has_the_held_out_loss_of_its_card() {

@@ -37,19 +37,24 @@ STAGES = [
         "grow", 383, 32, 256, (1.0, 1.0), False,
         dict(stories=0.42, asked=0.12, heroes=0.20, tales=0.04, reading=0.02, persona=0.09, openings=0.04, smalltalk=0.03, chitchat=0.02, short=0.02),
     ),
+    # Much of the same, with the other heroes for variety: the stories are few and read often.
+    Stage(
+        "more", 1250, 32, 256, (1.0, 1.0), False,
+        dict(stories=0.43, asked=0.15, heroes=0.20, tales=0.03, reading=0.01, persona=0.08, openings=0.04, smalltalk=0.04, chitchat=0.01, short=0.01),
+    ),
     # The rate falls, and there is more talk.
     Stage(
-        "turn", 403, 32, 256, (1.0, 0.5775), False,
-        dict(stories=0.38, asked=0.12, heroes=0.20, tales=0.03, reading=0.02, persona=0.09, openings=0.05, smalltalk=0.07, chitchat=0.02, short=0.02),
+        "turn", 1000, 32, 256, (1.0, 0.35), False,
+        dict(stories=0.42, asked=0.15, heroes=0.20, tales=0.02, reading=0.01, persona=0.08, openings=0.04, smalltalk=0.06, chitchat=0.01, short=0.01),
     ),
     # The whole context; in conversations only the assistant's words count.
     Stage(
-        "settle", 100, 16, 512, (0.5775, 0.3369), True,
-        dict(stories=0.34, asked=0.12, heroes=0.20, tales=0.02, reading=0.02, persona=0.09, openings=0.05, smalltalk=0.12, chitchat=0.01, short=0.03),
+        "settle", 200, 16, 512, (0.35, 0.2), True,
+        dict(stories=0.38, asked=0.14, heroes=0.20, tales=0.02, reading=0.01, persona=0.08, openings=0.04, smalltalk=0.10, chitchat=0.01, short=0.02),
     ),
     # The same, faster to zero.
     Stage(
-        "finish", 85, 16, 512, (0.3369, 0.0), True,
-        dict(stories=0.34, asked=0.12, heroes=0.20, tales=0.02, reading=0.02, persona=0.09, openings=0.05, smalltalk=0.12, chitchat=0.01, short=0.03),
+        "finish", 150, 16, 512, (0.2, 0.0), True,
+        dict(stories=0.38, asked=0.14, heroes=0.20, tales=0.02, reading=0.01, persona=0.08, openings=0.04, smalltalk=0.10, chitchat=0.01, short=0.02),
     ),
 ]
