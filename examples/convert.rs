@@ -35,7 +35,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let words = args.words()?;
     let [from, to] = &words[..] else {
         return Err(
-            format!("two files are wanted: convert {} packed.gguf", args::SHIPPED_MODEL).into()
+            format!("two files are wanted: convert {} packed.gguf", args::shipped_model()).into()
         );
     };
     let start = Instant::now();

@@ -1,6 +1,6 @@
 //! The command line: what is measured, over which settings.
 
-use super::args::{Args, SHIPPED_MODEL};
+use super::args::{Args, shipped_model};
 use std::{error::Error, path::PathBuf, str::FromStr};
 use tern::{context::KvType, kernels::Code, model::Packing, threads::performance_cores};
 
@@ -168,7 +168,7 @@ impl Options {
             models.push(model);
         }
         if models.is_empty() {
-            models.push(SHIPPED_MODEL.into());
+            models.push(shipped_model().into());
         }
         let cores = performance_cores();
         let repetitions = args.value(&["-r"])?.unwrap_or(5).max(1);
