@@ -12,6 +12,7 @@ use crate::{
     packed::acts::interleave,
 };
 use half::f16;
+use once_cell::sync::OnceCell;
 
 /// A small generator of its own: the same bytes on every machine.
 struct Rng(u64);
@@ -53,9 +54,15 @@ impl Rng {
 type Test = fn(&Kernels) -> Vec<u32>;
 
 impl Kernels {
-    /// The fastest table that passes its [`check`](Self::check); one that does not is logged.
+    /// The fastest table that passes its [`check`](Self::check); one that does not is logged. Checked once: what a CPU
+    /// is does not change, and a packed file loads in less time than a check takes.
     #[must_use]
     pub fn best_checked() -> &'static Kernels {
+        static BEST: OnceCell<&'static Kernels> = OnceCell::new();
+        BEST.get_or_init(Self::check_tables)
+    }
+
+    fn check_tables() -> &'static Kernels {
         let passes = |table: &&'static Kernels| match table.check() {
             Ok(()) => true,
             Err(what) => {
