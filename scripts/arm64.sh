@@ -16,10 +16,15 @@ cpus=(
 )
 # Suites beside the library's own: for every CPU, and for the last one alone. Then the C programs of tests/c, which the
 # cross compiler links to the shared library: likewise. The rest of tests/ is no business of an instruction set.
+# `arm64.sh all` runs the slow ones too: whole sessions take minutes under emulation.
 each=(golden)
-once=(session)
+once=()
 c_each=(smoke.c)
-c_once=(errors.c)
+c_once=()
+if [ "${1:-}" = all ]; then
+    once=(session determinism)
+    c_once=(errors.c)
+fi
 
 packages=(rustc-web cargo-web libstd-rust-web-dev:arm64 gcc-aarch64-linux-gnu libc6-dev-arm64-cross libc6:arm64 qemu-user)
 missing=()
