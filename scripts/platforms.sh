@@ -38,6 +38,10 @@ need() {
 # staticlib TARGET: builds it and says where it is.
 staticlib() {
   need rustc-web cargo-web rust-web-src >&2
+  # llguidance is a shared library too, of which nothing is used: it need not link where no linker knows the target.
+  local linker=CARGO_TARGET_${1^^}_LINKER
+  linker=${linker//-/_}
+  [ -n "${!linker:-}" ] || export "$linker=true"
   "$cargo" rustc --release --lib --crate-type staticlib "${build_std[@]}" --target "$1" >&2
   echo "$CARGO_TARGET_DIR/$1/release/libtern.a"
 }
