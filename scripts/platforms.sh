@@ -47,10 +47,11 @@ staticlib() {
 }
 
 # c_names NM ARCHIVE PREFIX: the global C names of an archive, without those that start with an underscore, which belong
-# to the languages, and without the standard library's rust_* ; PREFIX is what the object format puts before every name.
+# to the languages, the standard library's rust_*, LLVM's own, which have a dot, and the arithmetic of compiler_builtins.
+# PREFIX is what the object format puts before every name.
 c_names() {
-  "$1" --defined-only --extern-only "$2" 2> /dev/null | awk -v p="$3" 'NF == 3 { sub("^" p, "", $3); print $3 }' |
-    grep -vE '^(_|rust_|memcpy$|memmove$|memset$|memcmp$|bcmp$|strlen$)' | sort -u
+  "$1" -A --defined-only --extern-only "$2" 2> /dev/null | grep -v 'compiler_builtins' | awk -v p="$3" 'NF == 4 { sub("^" p, "", $4); print $4 }' |
+    grep -vE '^(_|rust_|memcpy$|memmove$|memset$|memcmp$|bcmp$|strlen$)|[.]' | sort -u
 }
 
 step_windows() {
