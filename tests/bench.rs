@@ -66,7 +66,7 @@ fn a_figure_of_too_few_runs_that_count_is_that_of_all_and_says_so() {
     assert!(!figure.counts);
     assert_eq!(figure.tokens_per_second, Spread { median: 22.0, min: 1.0, max: 99.0 });
     let report = Report { figures: vec![figure], ..Report::default() };
-    assert!(show::markdown(&report).unwrap().contains("3 of 5 **does not count**"));
+    assert!(show::markdown(&report).expect("a table").contains("3 of 5 **does not count**"));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn runs_go_on_until_enough_count_or_the_tries_are_spent() {
             calls += 1;
             Ok((10, Some(0.5)))
         })
-        .unwrap();
+        .expect("enough tries");
     assert_eq!(runs.len(), calls);
     let good = runs.iter().filter(|run| run.counts).count();
     assert!(good == 2 || runs.len() == 6, "{good} of {}", runs.len());
@@ -111,12 +111,12 @@ fn a_report_goes_through_json_to_tables_and_drawings() {
     let report = Report { machine, figures, ..Report::default() };
 
     let folder = std::env::temp_dir().join(format!("tern-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(&folder).expect("a folder");
     let path = folder.join("report.json");
-    std::fs::write(&path, serde_json::to_string(&report).unwrap()).unwrap();
-    let twice = Report::read(&[&path, &path]).unwrap();
+    std::fs::write(&path, serde_json::to_string(&report).expect("JSON")).expect("written");
+    let twice = Report::read(&[&path, &path]).expect("readable");
     assert_eq!(twice.figures.len(), 6);
-    let table = show::markdown(&twice).unwrap();
+    let table = show::markdown(&twice).expect("a table");
     assert_eq!(table.matches("| a<b.gguf | tg128 |").count(), 6, "{table}");
     assert!(
         table.contains("22.00 (20.00 to 24.00) | 51.0 | 86 % | 890.0 | 7 % | 3 of 5 count"),
@@ -124,10 +124,10 @@ fn a_report_goes_through_json_to_tables_and_drawings() {
     );
 
     // Two points in threads, two in context; batch and sequences have one place each.
-    let names = plot::draw(&twice, &folder).unwrap();
+    let names = plot::draw(&twice, &folder).expect("drawn");
     assert_eq!(names, ["decode-threads.svg", "decode-context.svg"]);
     for name in names {
-        let svg = std::fs::read_to_string(folder.join(&name)).unwrap();
+        let svg = std::fs::read_to_string(folder.join(&name)).expect("there");
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"), "{svg}");
         assert!(svg.contains("A &amp; B") && !svg.contains("A & B"), "{svg}");
         // Two points and one in the legend.
@@ -136,8 +136,8 @@ fn a_report_goes_through_json_to_tables_and_drawings() {
     let other =
         Report { machine: Machine { cpu: "C".into(), ..Machine::default() }, ..Report::default() };
     let another = folder.join("other.json");
-    std::fs::write(&another, serde_json::to_string(&other).unwrap()).unwrap();
+    std::fs::write(&another, serde_json::to_string(&other).expect("JSON")).expect("written");
     let error = Report::read(&[&path, &another]).unwrap_err().to_string();
     assert!(error.contains("other.json") && error.contains("another CPU"), "{error}");
-    std::fs::remove_dir_all(folder).unwrap();
+    std::fs::remove_dir_all(folder).expect("ours");
 }
