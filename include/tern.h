@@ -228,7 +228,8 @@ TERN_API TERN_MUST_USE tern_status tern_model_load_from_file(const char *path_ut
    the end. Not a regular file: IO. Windows: UNSUPPORTED. */
 TERN_API TERN_MUST_USE tern_status tern_model_load_from_fd(int32_t fd, uint64_t offset, uint64_t length,
     const tern_model_params *params, tern_model **out_model, tern_error **out_error);
-/* The same for a Windows HANDLE, which is duplicated; elsewhere UNSUPPORTED. */
+/* The same for a Windows HANDLE, which is duplicated; Windows moves its position where bytes are read. Elsewhere
+   UNSUPPORTED. */
 TERN_API TERN_MUST_USE tern_status tern_model_load_from_handle(void *handle, uint64_t offset, uint64_t length,
     const tern_model_params *params, tern_model **out_model, tern_error **out_error);
 /* The same from memory. `release` NULL: what is needed is copied before the return. Else the bytes are borrowed,

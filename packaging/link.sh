@@ -27,10 +27,13 @@ case $kind in
     esac
     ;;
   dll)
-    { echo EXPORTS && "$here/symbols.sh"; } > "$work/exports.def"
+    "$here/symbols.sh" > "$work/names"
+    { echo EXPORTS && cat "$work/names"; } > "$work/exports.def"
+    # Asked for by name, not as a whole archive: rustc's holds the stubs of system functions more than once.
+    mapfile -t roots < <(sed 's/^/-Wl,-u,/' "$work/names")
     # The compiler's own runtime goes inside: a DLL that needs another one is a DLL that does not load.
-    "${LINK:-x86_64-w64-mingw32-gcc}" -shared -static-libgcc -o "$out" "$work/exports.def" -Wl,--whole-archive "$archive" -Wl,--no-whole-archive \
-      -Wl,--gc-sections -Wl,--out-implib,"$(dirname "$out")/lib$(basename "$out").a" "$@" -lws2_32 -lntdll -luserenv -lbcrypt
+    "${LINK:-x86_64-w64-mingw32-gcc}" -shared -static-libgcc -o "$out" "$work/exports.def" "${roots[@]}" "$archive" -Wl,--gc-sections \
+      -Wl,--out-implib,"$(dirname "$out")/lib$(basename "$out").a" "$@" -lws2_32 -lntdll -luserenv -lbcrypt
     ;;
   *) echo "$0: KIND is dylib or dll, not '$kind'" >&2; exit 2 ;;
 esac

@@ -258,7 +258,8 @@ fn open_fd(_: i32, _: OpenOptions) -> Result<Source, Failure> {
     Err(Failure::unsupported("file descriptors: use tern_model_load_from_handle on this system"))
 }
 
-/// The same for a Windows HANDLE, which is duplicated; elsewhere UNSUPPORTED.
+/// The same for a Windows HANDLE, which is duplicated; Windows moves its position where bytes are read. Elsewhere
+/// UNSUPPORTED.
 #[unsafe(no_mangle)]
 #[must_use]
 pub unsafe extern "C" fn tern_model_load_from_handle(

@@ -101,7 +101,7 @@ impl Source {
         }
     }
 
-    /// Opens a duplicate of a file handle; its position is ignored.
+    /// Opens a duplicate of a file handle; its position is ignored, and moved by the system where bytes are read.
     ///
     /// # Errors
     ///

@@ -10,6 +10,13 @@
 #  include <io.h>
 #endif
 
+/* A model from an open file: where there are no descriptors in the interface, from the handle behind one. */
+#ifdef _WIN32
+#  define LOAD_FROM_FD(fd, ...) tern_model_load_from_handle((void *)_get_osfhandle(fd), __VA_ARGS__)
+#else
+#  define LOAD_FROM_FD(fd, ...) tern_model_load_from_fd(fd, __VA_ARGS__)
+#endif
+
 #define CHECK(what) \
   do { if (!(what)) { fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what); exit(1); } } while (0)
 #define IS(status, call) \

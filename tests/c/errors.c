@@ -104,14 +104,20 @@ static void loading(const char *path, const char *folder) {
   newer.later = 1;
   FAILS(TERN_ERR_UNSUPPORTED, "tern_model_params", tern_model_load_from_file(path, &newer.p, &m, &error));
 
+#ifdef _WIN32
+  INVALID(tern_model_load_from_handle(NULL, 0, 0, NULL, &m, NULL));
+  FAILS(TERN_ERR_IO, "handle", tern_model_load_from_handle((void *)(intptr_t)0x7ffffff0, 0, 0, NULL, &m, &error));
+  IS(TERN_ERR_UNSUPPORTED, tern_model_load_from_fd(0, 0, 0, NULL, &m, NULL));
+#else
   FAILS(TERN_ERR_INVALID_ARGUMENT, "-1", tern_model_load_from_fd(-1, 0, 0, NULL, &m, &error));
   FAILS(TERN_ERR_IO, "file descriptor", tern_model_load_from_fd(9999, 0, 0, NULL, &m, &error));
+  IS(TERN_ERR_UNSUPPORTED, tern_model_load_from_handle(NULL, 0, 0, NULL, &m, NULL));
+#endif
   file = fopen(path, "rb");
   CHECK(file);
-  FAILS(TERN_ERR_INVALID_ARGUMENT, "offset", tern_model_load_from_fd(fileno(file), (uint64_t)1 << 60, 0, NULL, &m, &error));
-  FAILS(TERN_ERR_BAD_MODEL, "GGUF", tern_model_load_from_fd(fileno(file), 1, 0, NULL, &m, &error));
+  FAILS(TERN_ERR_INVALID_ARGUMENT, "offset", LOAD_FROM_FD(fileno(file), (uint64_t)1 << 60, 0, NULL, &m, &error));
+  FAILS(TERN_ERR_BAD_MODEL, "GGUF", LOAD_FROM_FD(fileno(file), 1, 0, NULL, &m, &error));
   fclose(file);
-  IS(TERN_ERR_UNSUPPORTED, tern_model_load_from_handle(NULL, 0, 0, NULL, &m, NULL));
 
   bytes = read_all(path, &len);
   INVALID(tern_model_load_from_memory(NULL, 0, NULL, NULL, NULL, &m, NULL));

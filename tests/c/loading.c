@@ -61,23 +61,25 @@ static void from_fd(void) {
   CHECK(lseek(fd, 11, SEEK_SET) == 11);
   tern_model_params_init(&p, sizeof p);
   for (p.flags = 0; p.flags <= TERN_MODEL_NO_MMAP; p.flags += TERN_MODEL_NO_MMAP) {
-    OK_E(tern_model_load_from_fd(fd, SKIP, n_bytes, &p, &other, &error));
+    OK_E(LOAD_FROM_FD(fd, SKIP, n_bytes, &p, &other, &error));
+#ifndef _WIN32 /* which moves it with every read */
     CHECK(lseek(fd, 0, SEEK_CUR) == 11); /* the position is the host's */
+#endif
     same_model(m, other);
     tern_model_free(other);
   }
   /* to the end of the file, with something behind the model; and the descriptor may be closed meanwhile */
-  OK_E(tern_model_load_from_fd(fd, SKIP, 0, NULL, &other, &error));
-  IS(TERN_ERR_BAD_MODEL, tern_model_load_from_fd(fd, SKIP + 1, n_bytes, NULL, &m, NULL));
-  IS(TERN_ERR_BAD_MODEL, tern_model_load_from_fd(fd, SKIP, n_bytes / 2, NULL, &m, NULL));
-  IS(TERN_ERR_INVALID_ARGUMENT, tern_model_load_from_fd(fd, SKIP, n_bytes + 13, NULL, &m, NULL));
+  OK_E(LOAD_FROM_FD(fd, SKIP, 0, NULL, &other, &error));
+  IS(TERN_ERR_BAD_MODEL, LOAD_FROM_FD(fd, SKIP + 1, n_bytes, NULL, &m, NULL));
+  IS(TERN_ERR_BAD_MODEL, LOAD_FROM_FD(fd, SKIP, n_bytes / 2, NULL, &m, NULL));
+  IS(TERN_ERR_INVALID_ARGUMENT, LOAD_FROM_FD(fd, SKIP, n_bytes + 13, NULL, &m, NULL));
   CHECK(fclose(file) == 0);
   same_model(m, other);
   tern_model_free(other);
   file = fopen(path, "rb");
   CHECK(file);
   whole = fileno(file);
-  OK_E(tern_model_load_from_fd(whole, 0, 0, NULL, &other, &error));
+  OK_E(LOAD_FROM_FD(whole, 0, 0, NULL, &other, &error));
   CHECK(fclose(file) == 0);
   same_model(m, other);
   tern_model_free(other);
