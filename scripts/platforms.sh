@@ -157,7 +157,8 @@ step_darwin() {
   archive=$(staticlib $target)
   mkdir -p "$out/root/usr/lib"
   stubs=$("$zig/bin/python" -c 'import ziglang; print(ziglang.__path__[0])')/lib/libc/darwin
-  cp "$stubs/libSystem.tbd" "$out/root/usr/lib/"
+  # Without an architecture that came after this linker.
+  sed -E 's/arm64e\.x1-[a-z]+,?//g' "$stubs/libSystem.tbd" > "$out/root/usr/lib/libSystem.tbd"
   LINK=ld64.lld-19 packaging/link.sh dylib "$archive" "$out/libtern.dylib" -arch arm64 -platform_version macos 11.0 11.0 -syslibroot "$out/root"
   name=$(llvm-objdump-19 --macho --dylib-id "$out/libtern.dylib" | tail -1)
   [ "$name" = "@rpath/libtern.dylib" ] || { echo "the install name is $name, not @rpath/libtern.dylib" >&2; return 1; }
