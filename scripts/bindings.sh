@@ -253,7 +253,19 @@ test_swift() {
     { echo "nil for a pointer that must not be NULL was taken"; return 1; }
   grep -q "'nil' is not compatible with expected argument type 'OpaquePointer'" <<<"$said" || { echo "$said"; return 1; }
   # A framework as on a Mac, as far as its headers go: the module and its notes are found, and clang warns by them.
-  scripts/xcframework.sh --layout target/release/libtern.so "$probe"
+  scripts/xcframework.sh --layout target/release/libtern.so "$probe/macos" MacOSX 10.15 versioned
+  scripts/xcframework.sh --layout target/release/libtern.so "$probe" iPhoneOS 13.0 flat
+  python3 - "$probe/CTern.framework" "$probe/macos/CTern.framework/Resources" <<'PY'
+import pathlib, plistlib, sys
+flat, versioned = map(pathlib.Path, sys.argv[1:])
+for folder, platform, key, minimum in (flat, "iPhoneOS", "MinimumOSVersion", "13.0"), (versioned, "MacOSX", "LSMinimumSystemVersion", "10.15"):
+    plist = plistlib.loads((folder / "Info.plist").read_bytes())
+    assert plist["CFBundleSupportedPlatforms"] == [platform] and plist[key] == minimum and plist["CFBundleExecutable"] == "CTern", plist
+    assert "NSPrivacyTracking" in plistlib.loads((folder / "PrivacyInfo.xcprivacy").read_bytes())
+    assert all((folder / name).stat().st_size > 500 for name in ("THIRD-PARTY", "LICENSE-MIT", "LICENSE-APACHE"))
+for name in "CTern", "Headers/tern.h", "Modules/module.modulemap", "Resources/Info.plist":
+    assert (versioned.parent / name).is_file(), name  # through its links
+PY
   echo '@import CTern; void f(void) { tern_cancel_free(0); (void)tern_version_number(); }' >"$probe/good.m"
   echo '@import CTern; void f(void) { tern_cancel_set(0); }' >"$probe/bad.m"
   local clang=(/usr/libexec/swift/bin/clang -target arm64-apple-ios13 -ffreestanding -fmodules -fapinotes-modules -F. -fsyntax-only -Werror=nonnull)

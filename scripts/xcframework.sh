@@ -3,7 +3,8 @@
 #
 #   scripts/xcframework.sh                    dist/tern.xcframework and its .zip with the checksum SwiftPM wants
 #   scripts/xcframework.sh --static           dist/tern-static.xcframework: archives, for hosts that link everything in
-#   scripts/xcframework.sh --layout LIB DIR   only lays a framework out around LIB, on any system; tests use it
+#   scripts/xcframework.sh --layout LIB DIR PLATFORM MINIMUM flat|versioned    only lays a framework out around LIB, on any
+#                                             system; tests use it
 #
 # Needs Xcode's command line tools, rustup and: rustup target add aarch64-apple-ios aarch64-apple-ios-sim x86_64-apple-ios
 #   aarch64-apple-darwin x86_64-apple-darwin aarch64-apple-ios-macabi x86_64-apple-ios-macabi
@@ -14,9 +15,11 @@ cd "$(dirname "$0")/.."
 VERSION=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 PARTS=bindings/swift/framework
 
-# layout LIBRARY FOLDER MINIMUM STYLE: FOLDER/CTern.framework; macOS and Catalyst want the versioned style of bundle.
+# layout LIBRARY FOLDER PLATFORM MINIMUM STYLE: FOLDER/CTern.framework; macOS and Catalyst want the versioned style of bundle,
+# and a lowest macOS, by another key.
 layout() {
-  local library=$1 top=$2/CTern.framework minimum=$3 style=$4 inner resources
+  local library=$1 top=$2/CTern.framework platform=$3 minimum=$4 style=$5 inner resources key=MinimumOSVersion
+  [ "$style" = versioned ] && key=LSMinimumSystemVersion
   rm -rf "$top"
   inner=$top
   [ "$style" = versioned ] && inner=$top/Versions/A
@@ -26,8 +29,9 @@ layout() {
   cp "$library" "$inner/CTern"
   cp include/tern.h bindings/swift/Sources/CTern/CTern.apinotes "$inner/Headers/"
   cp "$PARTS/module.modulemap" "$inner/Modules/"
-  cp "$PARTS/PrivacyInfo.xcprivacy" "$resources/"
-  sed -e "s/@VERSION@/$VERSION/" -e "s/@MINIMUM@/$minimum/" "$PARTS/Info.plist" >"$resources/Info.plist"
+  cp "$PARTS/PrivacyInfo.xcprivacy" LICENSE-MIT LICENSE-APACHE "$resources/"
+  cargo metadata --locked --format-version 1 --filter-platform aarch64-apple-ios | packaging/notices.py >"$resources/THIRD-PARTY"
+  sed -e "s/@VERSION@/$VERSION/" -e "s/@PLATFORM@/$platform/" -e "s/@KEY@/$key/" -e "s/@MINIMUM@/$minimum/" "$PARTS/Info.plist" >"$resources/Info.plist"
   if [ "$style" = versioned ]; then
     ln -s A "$top/Versions/Current"
     for name in CTern Headers Modules Resources; do ln -s "Versions/Current/$name" "$top/$name"; done
@@ -35,7 +39,8 @@ layout() {
 }
 
 if [ "${1:-}" = --layout ]; then
-  layout "$2" "$3" 13.0 flat
+  shift
+  layout "$@"
   exit
 fi
 [ "$(uname)" = Darwin ] || { echo "$0: needs a Mac" >&2; exit 1; }
@@ -70,11 +75,11 @@ one() {
   fi
 }
 
-# slice NAME MINIMUM STYLE TARGET...: one platform; its architectures go into one file.
+# slice NAME PLATFORM MINIMUM STYLE TARGET...: one platform; its architectures go into one file.
 slices=()
 slice() {
-  local name=$1 minimum=$2 style=$3 target files=()
-  shift 3
+  local name=$1 platform=$2 minimum=$3 style=$4 target files=()
+  shift 4
   for target; do
     one "$target"
     files+=("target/xcframework/$target/libtern.$extension")
@@ -89,7 +94,7 @@ slice() {
     return
   fi
   local folder=target/xcframework/$name binary
-  layout "$folder/libtern.dylib" "$folder" "$minimum" "$style"
+  layout "$folder/libtern.dylib" "$folder" "$platform" "$minimum" "$style"
   binary=$folder/CTern.framework/CTern
   [ "$style" = versioned ] && binary=$folder/CTern.framework/Versions/A/CTern
   install_name_tool -id "@rpath/${binary#"$folder"/}" "$binary"
@@ -105,10 +110,10 @@ slice() {
 
 extension=dylib out=dist/tern.xcframework
 [ "${1:-}" = --static ] && extension=a out=dist/tern-static.xcframework
-slice ios 13.0 flat aarch64-apple-ios
-slice ios-simulator 13.0 flat aarch64-apple-ios-sim x86_64-apple-ios
-slice macos 10.15 versioned aarch64-apple-darwin x86_64-apple-darwin
-slice catalyst 13.1 versioned aarch64-apple-ios-macabi x86_64-apple-ios-macabi
+slice ios iPhoneOS 13.0 flat aarch64-apple-ios
+slice ios-simulator iPhoneSimulator 13.0 flat aarch64-apple-ios-sim x86_64-apple-ios
+slice macos MacOSX 10.15 versioned aarch64-apple-darwin x86_64-apple-darwin
+slice catalyst MacOSX 10.15 versioned aarch64-apple-ios-macabi x86_64-apple-ios-macabi
 rm -rf "$out"
 mkdir -p dist
 xcodebuild -create-xcframework "${slices[@]}" -output "$out"
