@@ -224,7 +224,8 @@ test_csharp() {
   echo "-- mono"
   mono "$out/Tern.Tests.exe"
   echo "-- CoreCLR, from the folders of the NuGet package"
-  python3 bindings/csharp/pack.py "$out/Tern.nupkg" "$out/Tern.dll" "$out/Tern.xml" "linux-x64=$STAGE/lib/libtern.so"
+  cargo metadata --locked --format-version 1 --filter-platform x86_64-unknown-linux-gnu | packaging/notices.py >"$out/THIRD-PARTY"
+  python3 bindings/csharp/pack.py "$out/Tern.nupkg" "$out/Tern.dll" "$out/Tern.xml" "$out/THIRD-PARTY" "linux-x64=$STAGE/lib/libtern.so"
   python3 -m zipfile -e "$out/Tern.nupkg" "$out/nuget"
   cp "$out/nuget/lib/netstandard2.0/Tern.dll" "$STAGE/core/"
   have core || return 0

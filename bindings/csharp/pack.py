@@ -1,9 +1,9 @@
 """Lays out the NuGet package without a .NET SDK: the assembly, its documentation, one native file per system.
 
-    python3 bindings/csharp/pack.py OUT.nupkg Tern.dll Tern.xml RID=LIBRARY...
+    python3 bindings/csharp/pack.py OUT.nupkg Tern.dll Tern.xml THIRD-PARTY RID=LIBRARY...
     e.g. linux-x64=target/dist/libtern.so win-x64=tern.dll osx-arm64=libtern.dylib
 
-Each file goes to runtimes/RID/native/ under the name that DllImport("tern") looks for there. A package that the SDK makes from Tern.csproj
+THIRD-PARTY is what packaging/notices.py wrote, and goes in with the licences. Each file goes to runtimes/RID/native/ under the name that DllImport("tern") looks for there. A package that the SDK makes from Tern.csproj
 also has the net8.0 assembly, with AskAsync.
 """
 
@@ -21,6 +21,7 @@ NUSPEC = """<?xml version="1.0" encoding="utf-8"?>
     <version>{version}</version>
     <authors>tern</authors>
     <license type="expression">MIT OR Apache-2.0</license>
+    <readme>README.md</readme>
     <description>A ternary language model inside your program</description>
     <dependencies><group targetFramework=".NETStandard2.0" /></dependencies>
   </metadata>
@@ -34,6 +35,8 @@ TYPES = """<?xml version="1.0" encoding="utf-8"?>
   <Default Extension="so" ContentType="application/octet" />
   <Default Extension="dylib" ContentType="application/octet" />
   <Default Extension="xml" ContentType="application/octet" />
+  <Default Extension="md" ContentType="application/octet" />
+  <Default Extension="txt" ContentType="application/octet" />
 </Types>
 """
 RELATIONS = """<?xml version="1.0" encoding="utf-8"?>
@@ -43,7 +46,7 @@ RELATIONS = """<?xml version="1.0" encoding="utf-8"?>
 """
 
 
-def main(out, assembly, documentation, *natives):
+def main(out, assembly, documentation, notices, *natives):
     if not natives:
         sys.exit("a package without a native file is of no use: name at least one RID=LIBRARY")
     version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), flags=re.M)[1]
@@ -53,6 +56,10 @@ def main(out, assembly, documentation, *natives):
         add("Tern.nuspec", NUSPEC.format(version=version))
         add("[Content_Types].xml", TYPES)
         add("_rels/.rels", RELATIONS)
+        add("README.md", (ROOT / "bindings/csharp/README.md").read_bytes())
+        add("LICENSE-MIT.txt", (ROOT / "LICENSE-MIT").read_bytes())
+        add("LICENSE-APACHE.txt", (ROOT / "LICENSE-APACHE").read_bytes())
+        add("THIRD-PARTY.txt", Path(notices).read_bytes())
         add("lib/netstandard2.0/Tern.dll", Path(assembly).read_bytes())
         add("lib/netstandard2.0/Tern.xml", Path(documentation).read_bytes())
         for native in natives:
@@ -64,6 +71,6 @@ def main(out, assembly, documentation, *natives):
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 5:
+    if len(sys.argv) < 6:
         sys.exit(__doc__)
     main(*sys.argv[1:])

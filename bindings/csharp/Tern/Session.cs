@@ -187,6 +187,9 @@ namespace Tern
             }
         }
 
+        /// <summary>The same with the usual options.</summary>
+        public IEnumerable<string> Ask(string text, CancellationToken cancellation) => Ask(text, null, cancellation);
+
         /// <summary>The whole answer.</summary>
         public string Respond(string text, GenerateOptions options = null, CancellationToken cancellation = default(CancellationToken)) =>
             string.Concat(Ask(text, options, cancellation));

@@ -45,6 +45,9 @@ namespace Tern
                 await work; // the session is the caller's again only when the thread has left it
             }
         }
+
+        /// <summary>The same with the usual options.</summary>
+        public IAsyncEnumerable<string> AskAsync(string text, CancellationToken cancellation) => AskAsync(text, null, cancellation);
     }
 }
 #endif
