@@ -194,9 +194,20 @@ PY
     cd "$consumer"
     export GOMODCACHE=$STAGE/go-mod
     in_go go mod init example.com/stranger
-    in_go env GOPROXY="file://$proxy" GOSUMDB=off go get "$module@$version"
+    in_go env GOPROXY="file://$proxy" GONOSUMDB="${module%%/*}" go get "$module@$version"
     in_go go build -o program .
     ./program -m "$TERN_MODEL" -n 64 "$(cat "$OLDPWD/tests/data/golden/story-prompt.txt")" | cmp - "$OLDPWD/tests/data/golden/story-greedy.txt"
+  )
+  # And from a checkout, as docs/bindings.md says.
+  rm -rf "$consumer-of-checkout"
+  mkdir "$consumer-of-checkout"
+  cp examples/go/generate/main.go "$consumer-of-checkout/"
+  (
+    cd "$consumer-of-checkout"
+    in_go go mod init example.com/neighbour
+    in_go go mod edit -replace "$module=$OLDPWD/bindings/go"
+    in_go go get "$module"
+    in_go go vet .
   )
 }
 
@@ -330,6 +341,66 @@ compare_examples() {
   echo "$n passed, 0 failed"
 }
 
+# ---- the first lines a reader sees -----------------------------------------------------------------------------------
+
+# shown LANGUAGE FILE: the first block of that language in a page.
+shown() { awk -v open="\`\`\`$1" '$0 == open && !seen { seen = inside = 1; next } /^```$/ { inside = 0 } inside' "$2"; }
+
+# The first lines of each binding's page, compiled and run as they stand: the same answer in every language.
+first_lines() {
+  local out=$STAGE/first language say=()
+  rm -rf "$out"
+  mkdir -p "$out"
+  cp "$TERN_MODEL" "$out/model.gguf"
+  for language in swift go csharp python; do
+    shown $language docs/bindings.md | diff - <(shown $language bindings/$language/README.md) || { echo "docs/bindings.md and the page of $language show other lines"; return 1; }
+  done
+  { echo '#include <iostream>' && shown cpp bindings/cpp/README.md; } >"$out/first.cpp"
+  g++ -std=c++17 -Wall -Wextra -Werror -O1 -I"$STAGE/include" -Ibindings/cpp "$out/first.cpp" -L"$STAGE/lib" -ltern -o "$out/first-cpp"
+  (cd "$out" && ./first-cpp >cpp.txt)
+  say+=(cpp)
+  shown c README.md >"$out/first.c"
+  gcc -std=c11 -Wall -Wextra -Werror -O1 -I"$STAGE/include" "$out/first.c" -L"$STAGE/lib" -ltern -o "$out/first-c"
+  (cd "$out" && ./first-c >c.txt && [ -s c.txt ]) # without the pirate: another answer
+  shown python bindings/python/README.md >"$out/first.py"
+  (cd "$out" && PYTHONPATH=$OLDPWD/bindings/python PYTHONDONTWRITEBYTECODE=1 python3 first.py >python.txt)
+  say+=(python)
+  mkdir -p "$STAGE/go-consumer/first" # whose module is what `go get` left
+  {
+    printf 'package main\n\nimport (\n"context"\n"fmt"\n"log"\n"%s"\n)\n\nfunc main() {\nctx := context.Background()\n' "$(sed -n 's/^module //p' bindings/go/go.mod)"
+    shown go bindings/go/README.md
+    echo '}'
+  } >"$STAGE/go-consumer/first/main.go"
+  (cd "$STAGE/go-consumer" && GOMODCACHE=$STAGE/go-mod in_go go build -o "$out/first-go" ./first)
+  (cd "$out" && ./first-go >go.txt)
+  say+=(go)
+  {
+    echo 'using System; using System.Threading;'
+    shown csharp bindings/csharp/README.md | grep '^using .*;$'
+    echo 'static class First { static void Main() { var cancellation = CancellationToken.None;'
+    shown csharp bindings/csharp/README.md | grep -v '^using .*;$'
+    echo '} }'
+  } >"$out/First.cs"
+  cp "$STAGE/csharp/Tern.dll" "$out/"
+  mcs -langversion:7 -warnaserror+ -out:"$out/First.exe" -r:"$out/Tern.dll" "$out/First.cs"
+  (cd "$out" && mono First.exe >csharp.txt)
+  say+=(csharp)
+  if have swift; then
+    {
+      printf 'import Foundation\nlet url = URL(fileURLWithPath: "model.gguf")\nvar text = ""\n'
+      shown swift bindings/swift/README.md
+      echo 'print(text, terminator: "")'
+    } >"$out/main.swift"
+    in_swift target/stage/first sh -c 'swiftc -o first-swift main.swift -I /w/target/swift/debug/Modules -I /w/bindings/swift/Sources/CTern \
+      -I /w/target/stage/include /w/target/swift/debug/Tern.build/*.swift.o -L /w/target/stage/lib -ltern && ./first-swift >swift.txt'
+    say+=(swift)
+  fi
+  for language in "${say[@]}"; do
+    [ -s "$out/$language.txt" ] && cmp "$out/cpp.txt" "$out/$language.txt" || { echo "the first lines of $language say something else"; return 1; }
+  done
+  echo "the first lines of ${say[*]} say the same: $(head -c 60 "$out/cpp.txt")..."
+}
+
 # ----------------------------------------------------------------------------------------------------------------------
 
 if [ "${1:-}" = root ]; then
@@ -350,6 +421,6 @@ step "library" stage
 for language in python go csharp swift; do
   case " $wanted " in *" $language "*) have $language && step "$language" "test_$language" ;; esac
 done
-case " $wanted " in *" examples "*) step "examples" compare_examples ;; esac
+case " $wanted " in *" examples "*) step "examples" compare_examples; step "first lines" first_lines ;; esac
 for part in "${skipped[@]}"; do echo "SKIPPED: $part"; done
 echo "== bindings: $SECONDS s"
