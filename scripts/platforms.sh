@@ -195,14 +195,18 @@ step_arm64() {
   ln -sf libtern.so "$out/libtern.so.0"
   aarch64-linux-gnu-gcc -O1 -I include bindings/cpp/tests/consumer/main.c -L "$out" -l:libtern.so -o "$out/shared"
   aarch64-linux-gnu-gcc -O1 -I include bindings/cpp/tests/consumer/main.c "$out/libtern.a" -lgcc_s -lpthread -ldl -lm -o "$out/static"
+  # Every function, out of the static library.
+  aarch64-linux-gnu-gcc -std=c11 -D_POSIX_C_SOURCE=200809L -O1 -Wall -Wextra -Werror -I include tests/c/smoke.c "$out/libtern.a" -lgcc_s -lpthread -ldl -lm -o "$out/smoke"
+  mkdir -p "$out/folder"
   for cpu in cortex-a72 cortex-a76 max,sve=off max; do
+    qemu-aarch64 -cpu "$cpu" -L / "$out/smoke" "$root/examples/models/seed-s.gguf" "$out/folder"
     for kind in shared static; do
       qemu-aarch64 -cpu "$cpu" -E LD_LIBRARY_PATH="$out" -L / "$out/$kind" "$model" > "$out/said.$kind"
     done
     cmp "$out/said.shared" "$out/said.static"
     [ ! -e "$out/said.first" ] || cmp "$out/said.shared" "$out/said.first"
     cp "$out/said.shared" "$out/said.first"
-    say "ARM64 $cpu: $(cat "$out/said.first")"
+    say "ARM64 $cpu: smoke.c, static; shared and static: $(cat "$out/said.first")"
   done
   rm -f "$out/said.first"
 }
