@@ -51,7 +51,8 @@ impl<'a> Products<'a> {
             model,
             codes: (0..tokens * longest).map(|_| rng.i8(-127..=127)).collect(),
             scales: vec![RowScale { step: 1.0, sum: 0 }; tokens],
-            sums: vec![vec![0; tokens * rows]; threads],
+            // One token takes several panels at once, as in an eval.
+            sums: vec![vec![0; (tokens * rows).max(8192)]; threads],
         })
     }
 
@@ -81,13 +82,12 @@ impl<'a> Products<'a> {
                     sums,
                     |part, (), (), sums| {
                         let last = matrix.panels().min((part + 1) * share);
-                        for panel in part * share..last {
-                            matrix.panel_dots(
-                                kernels,
-                                panel,
-                                acts,
-                                &mut sums[..tokens * matrix.form().rows()],
-                            );
+                        let rows = matrix.form().rows();
+                        let most = if tokens == 1 { sums.len() / rows } else { 1 };
+                        for panel in (part * share..last).step_by(most) {
+                            let panels = panel..last.min(panel + most);
+                            let sums = &mut sums[..tokens * panels.len() * rows];
+                            matrix.dots(kernels, panels, acts, sums);
                         }
                     },
                 );

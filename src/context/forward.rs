@@ -209,23 +209,43 @@ impl Forward<'_> {
             Cut::none(),
             slots,
             |part, out, (), slot| {
-                for (i, out) in out.chunks_exact_mut(tokens * panel).enumerate() {
-                    let (mut index, mut matrix) = (part * share + i, 0);
-                    while index >= matrices[matrix].panels() {
-                        index -= matrices[matrix].panels();
-                        matrix += 1;
-                    }
-                    let matrix = matrices[matrix];
-                    let dots = &mut slot.dots[..tokens * panel];
+                // One token takes as many panels at once as the slot holds.
+                let most = if tokens == 1 && live.is_none() { slot.dots.len() / panel } else { 1 };
+                let (mut first, mut out) = (part * share, out);
+                while !out.is_empty() {
+                    let (matrix, at) = within(matrices, first);
+                    let count = most.min(matrix.panels() - at).min(out.len() / (tokens * panel));
+                    let (now, later) = out.split_at_mut(count * tokens * panel);
+                    let dots = &mut slot.dots[..now.len()];
                     match live {
-                        Some(live) => kernels.live_columns(matrix.panel(index), live, dots),
-                        None => matrix.panel_dots(kernels, index, acts, dots),
+                        Some(live) => kernels.live_columns(matrix.panel(at), live, dots),
+                        None => matrix.dots(kernels, at..at + count, acts, dots),
                     }
-                    rescale(kernels, matrix.panel_scales(index), acts, dots, panel, out);
+                    rescale(
+                        kernels,
+                        matrix.panel_scales(at..at + count),
+                        acts,
+                        dots,
+                        now.len() / tokens,
+                        now,
+                    );
+                    (first, out) = (first + count, later);
                 }
             },
         );
     }
+}
+
+/// The matrix in which a panel of all of them lies, and where.
+fn within<'a>(matrices: &[&'a PackedMatrix], panel: usize) -> (&'a PackedMatrix, usize) {
+    let mut at = panel;
+    for matrix in matrices {
+        if at < matrix.panels() {
+            return (*matrix, at);
+        }
+        at -= matrix.panels();
+    }
+    unreachable!("a part has the panels of its matrices")
 }
 
 /// What is not zero of one token's acts, if the matrix can leave out the other columns and that is worth while.

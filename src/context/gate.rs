@@ -63,18 +63,22 @@ fn unit_dots(
     dots: &mut [i32],
     out: &mut [f32],
 ) {
-    let rows = matrix.form().rows();
-    let dots = &mut dots[..acts.tokens() * rows];
-    for at in (0..unit).step_by(rows) {
-        let panel = (first + at) / rows;
-        if panel < matrix.panels() {
-            matrix.panel_dots(kernels, panel, acts, dots);
-            rescale(kernels, matrix.panel_scales(panel), acts, dots, unit, &mut out[at..]);
-        } else {
-            // The last unit of the other matrix is wider than this one's last panel.
-            out.chunks_mut(unit).for_each(|out| out[at..][..rows].fill(0.0));
-        }
+    let (rows, tokens) = (matrix.form().rows(), acts.tokens());
+    let (start, end) = (first / rows, ((first + unit) / rows).min(matrix.panels()));
+    // One token takes all panels at once.
+    let most = if tokens == 1 { end - start } else { 1 };
+    let mut panel = start;
+    while panel < end {
+        let panels = panel..end.min(panel + most);
+        let scales = matrix.panel_scales(panels.clone());
+        let dots = &mut dots[..tokens * scales.len()];
+        matrix.dots(kernels, panels, acts, dots);
+        rescale(kernels, scales, acts, dots, unit, &mut out[(panel - start) * rows..]);
+        panel += most;
     }
+    // The last unit of the other matrix may be wider than this one's last panel.
+    let at = (end - start) * rows;
+    out.chunks_mut(unit).for_each(|out| out[at..].fill(0.0));
 }
 
 /// One token: the gates of `out.len()` rows from `first` on, then `up` for those above zero alone.

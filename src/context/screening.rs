@@ -23,17 +23,19 @@ use crate::{
 };
 use std::{cmp::Ordering, ops::Range};
 
-/// Rows that are bounded at a time, and that share a best lower bound. A multiple of the mask's words.
+/// Rows that share a best lower bound. A multiple of the mask's words.
 const GROUP: usize = 64;
+/// Rows that are bounded at a time: long stretches of one plane, then of the other.
+const STRETCH: usize = 4 * GROUP;
 /// Rows of full precision in one part of the work.
 const RESCORE: usize = 16;
 /// A share of the vocabulary that survives above this, one in so many, and the full head is as cheap.
 const MANY: usize = 8;
-/// The rows of a group, for a kernel that takes a list.
-const ALL: [u32; GROUP] = {
-    let mut all = [0; GROUP];
+/// The rows of a stretch, for a kernel that takes a list.
+const ALL: [u32; STRETCH] = {
+    let mut all = [0; STRETCH];
     let mut i = 0;
-    while i < GROUP {
+    while i < STRETCH {
         all[i] = i as u32;
         i += 1;
     }
@@ -116,11 +118,11 @@ impl Screening {
             let upper = Cut::new(&mut self.upper[done..end], PART_ROWS);
             let parts = (end - done).div_ceil(PART_ROWS);
             team.run_parts(parts, lower, upper, &mut slots, |part, lower, upper, ()| {
-                let groups = lower.chunks_mut(GROUP).zip(upper.chunks_mut(GROUP));
-                for (group, (lower, upper)) in groups.enumerate() {
-                    let first = done + part * PART_ROWS + group * GROUP;
+                let stretches = lower.chunks_mut(STRETCH).zip(upper.chunks_mut(STRETCH));
+                for (n, (lower, upper)) in stretches.enumerate() {
+                    let first = done + part * PART_ROWS + n * STRETCH;
                     let rows = first..first + lower.len();
-                    bound_group(kernels, planes, &split, rows, fast, lower, upper);
+                    bound_rows(kernels, planes, &split, rows, fast, lower, upper);
                 }
             });
             done = end;
@@ -314,8 +316,8 @@ impl Allowed<'_> {
     }
 }
 
-/// Bounds of at most [`GROUP`] rows.
-fn bound_group(
+/// Bounds of at most [`STRETCH`] rows.
+fn bound_rows(
     kernels: &Kernels,
     planes: &Planes,
     split: &Split<'_>,
@@ -325,7 +327,7 @@ fn bound_group(
     upper: &mut [f32],
 ) {
     let live = &ALL[..rows.len()];
-    let mut sums = [[[0i32; 2]; GROUP]; 2];
+    let mut sums = [[[0i32; 2]; STRETCH]; 2];
     let [high, low] = &mut sums;
     let plane = |rows| PlaneOf { rows, k: planes.k(), codes: split.codes };
     kernels.nibbles(plane(planes.high(rows.clone())), live, &mut high[..live.len()]);

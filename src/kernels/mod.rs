@@ -149,6 +149,8 @@ pub struct Kernels {
     forms: &'static [Form],
     layout: ActsLayout,
     dots: Dots,
+    /// `dots` of one token and several dense panels, where a table has a loop for them.
+    stream: Option<Dots>,
     rms_norm: unsafe fn(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]),
     quantize: unsafe fn(x: &[f32], codes: &mut [i8]) -> RowScale,
     rescale: unsafe fn(dots: &[i32], weights: &[f32], step: f32, out: &mut [f32]),
@@ -253,6 +255,33 @@ impl Kernels {
         assert_eq!(out.len(), acts.tokens() * form.rows(), "out must match tokens and rows");
         // SAFETY: a table leaves this module only through `available`, which detects what its functions enable.
         unsafe { (self.dots)(panel, form, k, acts, out) }
+    }
+
+    /// [`dots`](Self::dots) of one token with any number of panels that lie one behind the other: `[panel][rows]`.
+    ///
+    /// # Panics
+    ///
+    /// As `dots`, and for more than one token.
+    pub fn stream(&self, panels: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+        assert_eq!(acts.tokens(), 1, "one token streams");
+        let (bytes, rows) = (form.panel_bytes(k), form.rows());
+        match self.stream {
+            Some(stream) if self.dense_forms().any(|dense| dense == form) => {
+                assert!(k <= MAX_K && k.next_multiple_of(PAD) == acts.stride, "acts must match k");
+                assert_eq!(acts.codes.len(), acts.stride, "codes must match one token");
+                assert_eq!(acts.layout, self.layout, "acts laid out for another table");
+                assert_eq!(panels.len() % bytes, 0, "whole panels of k = {k}");
+                assert_eq!(out.len(), panels.len() / bytes * rows, "out must match the panels");
+                // SAFETY: as in `dots`.
+                unsafe { stream(panels, form, k, acts, out) }
+            }
+            _ => {
+                assert_eq!(out.len() * bytes, panels.len() * rows, "out must match the panels");
+                for (panel, out) in panels.chunks(bytes).zip(out.chunks_mut(rows)) {
+                    self.dots(panel, form, k, acts, out);
+                }
+            }
+        }
     }
 
     /// `out = x / rms(x) * gain`.

@@ -26,6 +26,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     ],
     layout: ActsLayout { block: 1, unit: 4 },
     dots,
+    stream: None,
     rms_norm,
     quantize,
     rescale,

@@ -113,6 +113,35 @@ fn every_table_has_scalar_dots() {
 }
 
 #[test]
+fn a_stream_of_panels_is_the_dots_of_each() {
+    let mut rng = fastrand::Rng::with_seed(11);
+    for table in tables() {
+        for form in table.forms() {
+            for (k, panels) in [(128usize, 1), (384, 5), (640, 3), (2560, 2), (6912, 2)] {
+                if !form.fits(k) {
+                    continue;
+                }
+                let stride = k.next_multiple_of(PAD);
+                let bytes: Vec<Vec<u8>> =
+                    (0..panels).map(|_| random_panel(*form, k, &mut rng)).collect();
+                let mut codes = vec![0i8; stride];
+                codes[..k].iter_mut().for_each(|code| *code = rng.i8(-127..=127));
+                let sum = codes.iter().map(|code| i32::from(*code)).sum();
+                let rows = [crate::ops::norm::RowScale { step: 1.0, sum }];
+                let acts = Acts { codes: &codes, rows: &rows, stride, layout: table.layout() };
+                let mut got = vec![i32::MIN; panels * form.rows()];
+                table.stream(&bytes.concat(), *form, k, acts, &mut got);
+                let want: Vec<i32> = bytes
+                    .iter()
+                    .flat_map(|panel| dots(&scalar::KERNELS, panel, *form, k, &codes))
+                    .collect();
+                assert_eq!(got, want, "{}, {form:?}, k {k}, {panels} panels", table.name());
+            }
+        }
+    }
+}
+
+#[test]
 fn the_longest_row_of_extremes_does_not_overflow() {
     for table in Kernels::available() {
         for form in table.forms() {

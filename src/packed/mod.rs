@@ -124,14 +124,29 @@ impl PackedMatrix {
         &self.codes.as_slice()[panels.start * bytes..panels.end * bytes]
     }
 
-    /// The scales of one panel's rows, padding included.
+    /// The scales of the rows of several panels, padding included.
     #[must_use]
-    pub fn panel_scales(&self, panel: usize) -> &[f32] {
-        &self.scales[panel * self.form.rows()..][..self.form.rows()]
+    pub fn panel_scales(&self, panels: std::ops::Range<usize>) -> &[f32] {
+        &self.scales[panels.start * self.form.rows()..panels.end * self.form.rows()]
     }
 
-    /// `out[t][r] = weight row r . acts t`, exact, for the rows of one panel: `[tokens][form rows]`.
-    pub fn panel_dots(&self, kernels: &Kernels, panel: usize, acts: Acts<'_>, out: &mut [i32]) {
-        kernels.dots(self.panel(panel), self.form, self.k, acts, out);
+    /// `out[t][r] = weight row r . acts t`, exact, for the rows of some panels: `[tokens][rows of one panel]`, or of one
+    /// token `[panels][rows]`.
+    ///
+    /// # Panics
+    ///
+    /// If several tokens ask for several panels.
+    pub fn dots(
+        &self,
+        kernels: &Kernels,
+        panels: std::ops::Range<usize>,
+        acts: Acts<'_>,
+        out: &mut [i32],
+    ) {
+        let bytes = self.panel_range(panels);
+        match acts.tokens() {
+            1 => kernels.stream(bytes, self.form, self.k, acts, out),
+            _ => kernels.dots(bytes, self.form, self.k, acts, out),
+        }
     }
 }

@@ -288,7 +288,7 @@ mod tests {
             assert_eq!(matrix.scales(), vec![0.5; rows]);
             for panel in 0..matrix.panels() {
                 let mut out = vec![0; form.rows()];
-                matrix.panel_dots(scalar, panel, acts_view, &mut out);
+                matrix.dots(scalar, panel..panel + 1, acts_view, &mut out);
                 for (r, got) in out.iter().enumerate() {
                     let row = panel * form.rows() + r;
                     let want: i32 = if row >= rows {

@@ -27,6 +27,7 @@ pub(super) const TABLE: Kernels = Kernels {
     forms: &[TWO_BITS, Form::ROWS, Form::COLUMNS],
     layout: ActsLayout { block: 4, unit: 4 },
     dots: dots::dots,
+    stream: None,
     rms_norm,
     quantize: float::quantize,
     rescale,

@@ -15,15 +15,12 @@
 //! Several tokens decode a stretch of steps once, into memory that stays in the
 //! nearest cache, and multiply from there.
 
-use super::{dots as two_bits, load_i32, load64, prefetch, splat, store_i32, store64};
-use crate::{
-    kernels::{Acts, Code, Form},
-    ops::norm::RowScale,
-};
+use super::{dots as two_bits, load_i32, load64, ordered, prefetch, splat, store_i32, store64};
+use crate::kernels::{Acts, Code, Form};
 use std::arch::x86_64::*;
 
 /// How far ahead of itself the stream asks for lines.
-const AHEAD: usize = 6 << 10;
+pub(super) const AHEAD: usize = 6 << 10;
 
 /// Tiles of a panel.
 const TILES: usize = 2;
@@ -59,11 +56,11 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
     if form.code != Code::Base3 {
         return two_bits::dots(panel, form, k, acts, out);
     }
+    if acts.tokens() == 1 {
+        return stream(panel, form, k, acts, out);
+    }
     let steps = panel.as_chunks().0.as_chunks().0;
     let out = out.as_chunks_mut().0.as_chunks_mut().0;
-    if let [row] = acts.rows {
-        return one(steps, acts.codes, row, &mut out[0]);
-    }
     for (out, row) in out.iter_mut().zip(acts.rows) {
         *out = [[-row.sum; 16]; TILES];
     }
@@ -87,11 +84,11 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
 }
 
 /// What decoding keeps in registers.
-struct Tables {
-    fields: [__m512i; 2],
+pub(super) struct Tables {
+    pub(super) fields: [__m512i; 2],
     /// The bits of `c4 << 6` to `85 * c4`: bit 6 to 01010101, bit 7 to 10101010.
-    times_85: __m512i,
-    top: __m512i,
+    pub(super) times_85: __m512i,
+    pub(super) top: __m512i,
 }
 
 impl Tables {
@@ -116,28 +113,46 @@ impl Tables {
     }
 }
 
+/// One token with any number of panels of either dense form.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni")]
-fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
-    let tables = Tables::new();
-    let masks = two_bits::masks();
-    let mut acc = [[_mm512_setzero_si512(); 5]; TILES];
-    for (step, acts) in steps.iter().zip(codes.as_chunks::<20>().0) {
-        let acts = acts.as_chunks::<4>().0;
-        for (tile, acc) in step.iter().zip(&mut acc) {
-            prefetch(tile, AHEAD);
-            let (x, fifth) = tables.decode(load64(tile));
-            for f in 0..4 {
-                let c = _mm512_and_si512(x, masks[f]);
-                acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
-            }
-            acc[4] = _mm512_dpbusd_epi32(acc[4], fifth, splat(acts[4]));
+pub(super) fn stream(panels: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    if form.code != Code::Base3 {
+        return two_bits::stream(panels, form, k, acts, out);
+    }
+    let (tables, masks) = (Tables::new(), two_bits::masks());
+    let total = _mm512_set1_epi32(acts.rows[0].sum);
+    let (steps, _) = panels.as_chunks().0.as_chunks::<TILES>();
+    let out: &mut [Sums] = out.as_chunks_mut().0.as_chunks_mut().0;
+    for (steps, out) in steps.chunks_exact(form.steps(k)).zip(out) {
+        let mut acc = [[_mm512_setzero_si512(); 5]; TILES];
+        let (pairs, rest) = steps.as_chunks();
+        ordered::base_3(pairs, acts.codes.as_chunks().0, &tables, &masks, &mut acc);
+        if let [step] = rest {
+            one_step(step, &acts.codes[40 * pairs.len()..], &tables, &masks, &mut acc);
+        }
+        for (out, acc) in out.iter_mut().zip(acc) {
+            store_i32(out, _mm512_sub_epi32(two_bits::sum(acc), total));
         }
     }
-    for (out, acc) in out.iter_mut().zip(acc) {
-        let top = _mm512_srai_epi32::<6>(_mm512_add_epi32(acc[3], acc[4]));
-        let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
-        let sum = _mm512_add_epi32(low, _mm512_add_epi32(_mm512_srai_epi32::<4>(acc[2]), top));
-        store_i32(out, _mm512_sub_epi32(sum, _mm512_set1_epi32(row.sum)));
+}
+
+/// What [`ordered::base_3`] does, in the plainest order: for the last of an odd number of steps.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi,gfni")]
+fn one_step(
+    step: &Step,
+    codes: &[i8],
+    tables: &Tables,
+    masks: &[__m512i; 4],
+    sums: &mut [ordered::Fields; TILES],
+) {
+    let Some(acts) = codes.as_chunks::<4>().0.first_chunk::<5>() else { return };
+    for (tile, acc) in step.iter().zip(sums) {
+        let (x, fifth) = tables.decode(load64(tile));
+        for f in 0..4 {
+            let c = _mm512_and_si512(x, masks[f]);
+            acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
+        }
+        acc[4] = _mm512_dpbusd_epi32(acc[4], fifth, splat(acts[4]));
     }
 }
 

@@ -15,7 +15,7 @@
 //! of `4^f`. No accumulator overflows: a byte is at most `2 << 6 = 128`, so
 //! `|acc| <= 65536 / 4 * 128 * 127 < 2^28`.
 
-use super::{load64, prefetch, sparse, splat, store_i32};
+use super::{load64, ordered, prefetch, sparse, splat, store_i32};
 use crate::{
     kernels::{Acts, Code, Form},
     ops::norm::RowScale,
@@ -23,7 +23,7 @@ use crate::{
 use std::arch::x86_64::*;
 
 /// How far ahead of itself the stream asks for lines.
-const AHEAD: usize = 6 << 10;
+pub(super) const AHEAD: usize = 6 << 10;
 
 /// Tiles of a panel.
 const TILES: usize = 2;
@@ -39,13 +39,16 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
     if form.code != Code::Bits2 {
         return sparse::dots(panel, form, k, acts, out);
     }
+    if acts.tokens() == 1 {
+        return stream(panel, form, k, acts, out);
+    }
     let steps = panel.as_chunks().0.as_chunks().0;
     let out = out.as_chunks_mut().0.as_chunks_mut().0;
     for (first, width, codes) in acts.blocks() {
         let rows = &acts.rows[first..][..width];
         let out = &mut out[first..][..width];
         match width {
-            1 => one(steps, codes, &rows[0], &mut out[0]),
+            1 => stream(panel, form, k, Acts { codes, rows, ..acts }, out[0].as_flattened_mut()),
             2 => several::<2>(steps, codes, rows, out),
             3 => several::<3>(steps, codes, rows, out),
             4 => several::<4>(steps, codes, rows, out),
@@ -66,27 +69,29 @@ pub(super) fn masks() -> [__m512i; 4] {
     ]
 }
 
+/// One token with any number of panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn one(steps: &[Step], codes: &[i8], row: &RowScale, out: &mut Sums) {
-    let masks = masks();
-    let mut acc = [[_mm512_setzero_si512(); 4]; TILES];
-    for (step, acts) in steps.iter().zip(codes.as_chunks::<16>().0) {
-        let acts = acts.as_chunks::<4>().0;
-        for (tile, acc) in step.iter().zip(&mut acc) {
-            prefetch(tile, AHEAD);
-            let x = load64(tile);
-            for f in 0..4 {
-                let c = _mm512_and_si512(x, masks[f]);
-                acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
-            }
+pub(super) fn stream(panels: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
+    let (masks, total) = (masks(), _mm512_set1_epi32(acts.rows[0].sum));
+    let codes = acts.codes.as_chunks().0;
+    let (steps, _) = panels.as_chunks().0.as_chunks();
+    let out: &mut [Sums] = out.as_chunks_mut().0.as_chunks_mut().0;
+    for (steps, out) in steps.chunks_exact(form.steps(k)).zip(out) {
+        let mut acc = [[_mm512_setzero_si512(); 5]; TILES];
+        ordered::two_bits(steps, codes, &masks, &mut acc);
+        for (out, acc) in out.iter_mut().zip(acc) {
+            store_i32(out, _mm512_sub_epi32(sum(acc), total));
         }
     }
-    for (out, acc) in out.iter_mut().zip(acc) {
-        let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
-        let high = _mm512_add_epi32(_mm512_srai_epi32::<4>(acc[2]), _mm512_srai_epi32::<6>(acc[3]));
-        let sum = _mm512_add_epi32(low, high);
-        store_i32(out, _mm512_sub_epi32(sum, _mm512_set1_epi32(row.sum)));
-    }
+}
+
+/// The sum of all fields, each of which stands where it was multiplied. The fifth is in the fourth's place.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn sum(acc: ordered::Fields) -> __m512i {
+    let low = _mm512_add_epi32(acc[0], _mm512_srai_epi32::<2>(acc[1]));
+    let top = _mm512_srai_epi32::<6>(_mm512_add_epi32(acc[3], acc[4]));
+    _mm512_add_epi32(low, _mm512_add_epi32(_mm512_srai_epi32::<4>(acc[2]), top))
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]

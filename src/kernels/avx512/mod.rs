@@ -14,6 +14,7 @@ mod base3;
 mod dots;
 mod float;
 mod nibbles;
+mod ordered;
 mod rows;
 mod sparse;
 
@@ -26,12 +27,13 @@ const BASE_3: Form = Form { code: Code::Base3, tiles: 2 };
 const LAYOUT: ActsLayout = ActsLayout { block: 6, unit: 4 };
 
 macro_rules! table {
-    ($name:ident, $forms:expr, $dots:expr) => {
+    ($name:ident, $forms:expr, $dots:expr, $stream:expr) => {
         pub(super) static $name: Kernels = Kernels {
             name: "avx512",
             forms: $forms,
             layout: LAYOUT,
             dots: $dots,
+            stream: Some($stream),
             rms_norm,
             quantize: float::quantize,
             rescale,
@@ -49,8 +51,8 @@ macro_rules! table {
     };
 }
 
-table!(KERNELS, &[TWO_BITS, Form::ROWS, Form::COLUMNS], dots::dots);
-table!(KERNELS_VBMI, &[TWO_BITS, BASE_3, Form::ROWS, Form::COLUMNS], base3::dots);
+table!(KERNELS, &[TWO_BITS, Form::ROWS, Form::COLUMNS], dots::dots, dots::stream);
+table!(KERNELS_VBMI, &[TWO_BITS, BASE_3, Form::ROWS, Form::COLUMNS], base3::dots, base3::stream);
 
 stamp!(ops::Hardware, "avx512f,avx512bw,avx512dq,avx512vl,fma");
 
