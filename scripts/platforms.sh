@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/platforms.sh [STEP...]: every platform that a Debian 12 machine can try, by hand before a release; slow.
 #
-#   windows   DLL and C programs, shared and static, and the test-suite, run under wine
+#   windows   DLL, C programs shared and static, C++ binding and the test-suite, run under wine
 #   apple     static libraries for macOS and iOS: compile, and their C names
 #   darwin    a macOS .dylib and a C program, linked by LLVM's linker and zig: install name and exported names
 #   android   static library for aarch64: compiled, pre-linked, exactly tern_* global
@@ -76,7 +76,7 @@ C
 }
 
 step_windows() {
-  need rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64-win32 mingw-w64-x86-64-dev wine64 wine
+  need rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64-win32 g++-mingw-w64-x86-64-posix mingw-w64-x86-64-dev wine64 wine
   local target=x86_64-pc-windows-gnu out=$CARGO_TARGET_DIR/windows archive kind windows_model program folder seed flags tests
   local libs=(-lws2_32 -lntdll -luserenv -lbcrypt)
   export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER=wine
@@ -126,6 +126,17 @@ step_windows() {
     done
     say "tests/c/$program.c: passed, shared and static"
   done
+
+  # The C++ binding, by the compiler whose threads are those of the standard library.
+  local cpp=(x86_64-w64-mingw32-g++-posix -std=c++17 -O1 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -DTERN_DLL -I include -I bindings/cpp)
+  local of=bindings/cpp/tests golden
+  golden=$(wine winepath -w "$root/tests/data/golden" 2> /dev/null | tr -d '\r')
+  "${cpp[@]}" $of/{tern,model,context,session}_test.cpp "$out/libtern.dll.a" -static -o "$out/conformance.exe"
+  "${cpp[@]}" -fno-exceptions -fno-rtti $of/values_test.cpp "$out/libtern.dll.a" -static -o "$out/values.exe"
+  "${cpp[@]}" examples/cpp/generate.cpp "$out/libtern.dll.a" -static -o "$out/generate.exe"
+  (cd "$out" && wine conformance.exe "$windows_model" "$golden" 1000 && wine values.exe "$windows_model" "$golden")
+  (cd "$out" && wine generate.exe -m "$windows_model" -n 64 "$(cat "$root/tests/data/golden/story-prompt.txt")" | tr -d '\r') | cmp - tests/data/golden/story-greedy.txt
+  say "C++: conformance list, without exceptions, and the example's golden text: passed"
 
   # The crate's tests and those of tests/ that do not drive a tool of Linux.
   tests=(cancel chat_templates golden grammar handle_model join_model lying malformed mutations packed resume sampler screening sequences

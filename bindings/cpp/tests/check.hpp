@@ -1,6 +1,14 @@
 /* The test harness: a check that prints what it saw, and the memory of this process. */
 #pragma once
 
+#ifdef _WIN32
+#ifndef NOMINMAX
+#define NOMINMAX
+#endif
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#include <psapi.h>
+#endif
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -47,12 +55,17 @@ inline std::vector<std::uint8_t> read_file(const std::string &path) {
   return bytes;
 }
 
-// Resident memory in KiB, by the kernel's count.
+// Resident memory in KiB, by the system's count.
 inline long resident_kib() {
+#ifdef _WIN32
+  PROCESS_MEMORY_COUNTERS counters{};
+  return K32GetProcessMemoryInfo(GetCurrentProcess(), &counters, sizeof counters) ? static_cast<long>(counters.WorkingSetSize / 1024) : 0;
+#else
   std::ifstream in("/proc/self/statm");
   long total = 0, resident = 0;
   in >> total >> resident;
   return resident * 4;
+#endif
 }
 
 // Whether the bytes are whole UTF-8 code points: no torn, overlong or surrogate sequence.
