@@ -32,7 +32,7 @@ if [ -n "$shared" ]; then
       install -m 755 "$shared" "$prefix/$shared_file"
       ;;
     *windows*)
-      shared_file=bin/tern.dll implib_file=lib/$(basename "$shared").a
+      shared_file=bin/tern.dll implib_file=lib/lib$(basename "$shared").a
       mkdir -p "$prefix/bin"
       install -m 755 "$shared" "$prefix/$shared_file"
       install -m 644 "$(dirname "$shared")/lib$(basename "$shared").a" "$prefix/$implib_file"

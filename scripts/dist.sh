@@ -3,7 +3,7 @@
 #
 # In it: the shared library with its versioned names, the static one pre-linked so that nothing but tern_* is global, the C
 # and C++ headers, CMake and pkg-config files, licences, the notices of third parties and SHA256SUMS. Each library is
-# built alone with the `dist` profile. Linux only: what other systems get is in docs/platforms.md.
+# built alone with the `dist` profile. Linux only: scripts/platforms.sh package packs for Windows, scripts/xcframework.sh for Apple.
 #
 # CARGO and RUSTC name another toolchain, TOOLS is the prefix of another binutils ("aarch64-linux-gnu-"), and RUN what runs
 # a program of the target ("qemu-aarch64 -L /").

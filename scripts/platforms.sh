@@ -9,6 +9,7 @@
 #   arm64     a C program on ARM64 Linux, shared and static, under emulation at four CPU models
 #   cargoc    `cargo cinstall`: the layout of cargo-c, a C program by its pkg-config file
 #   ggml      the static library beside the real ggml in one program
+#   package   what is shipped for Windows, a ZIP file in dist/: built as `make dist` builds Linux's, unpacked and used
 #
 # Without arguments: all of them. Each step builds the standard library for its target and takes minutes. What a step
 # needs it installs. docs/platforms.md says what each proves and what was never run.
@@ -19,7 +20,7 @@ model=$root/$(cat examples/models/default.txt)
 tools=${TERN_TOOLS:-/var/cache/tern-tools}
 # The distribution's compiler, beside rustup's: its sources of the standard library are in the distribution too.
 cargo=/usr/bin/cargo
-export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$root/target/platforms CARGO_PROFILE_RELEASE_STRIP=none
+export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$root/target/platforms CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_DIST_STRIP=none
 build_std=(-Z "build-std=std,panic_unwind")
 export WINEDEBUG=-all WINEPREFIX=${WINEPREFIX:-$root/target/platforms/wine} WINEDLLOVERRIDES="mscoree,mshtml="
 say() { printf 'platforms: %s\n' "$*"; }
@@ -35,15 +36,15 @@ need() {
   DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -qq --no-install-recommends "${missing[@]}" < /dev/null > /dev/null
 }
 
-# staticlib TARGET: builds it and says where it is.
+# staticlib TARGET [PROFILE]: builds it and says where it is.
 staticlib() {
   need rustc-web cargo-web rust-web-src >&2
   # llguidance is a shared library too, of which nothing is used: it need not link where no linker knows the target.
   local linker=CARGO_TARGET_${1^^}_LINKER
   linker=${linker//-/_}
   [ -n "${!linker:-}" ] || export "$linker=true"
-  "$cargo" rustc --release --lib --crate-type staticlib "${build_std[@]}" --target "$1" >&2
-  echo "$CARGO_TARGET_DIR/$1/release/libtern.a"
+  "$cargo" rustc --profile "${2:-release}" --lib --crate-type staticlib "${build_std[@]}" --target "$1" >&2
+  echo "$CARGO_TARGET_DIR/$1/${2:-release}/libtern.a"
 }
 
 # c_names NM ARCHIVE PREFIX: the global C names of an archive, without those that start with an underscore, which belong
@@ -85,7 +86,7 @@ step_windows() {
   packaging/link.sh dll "$archive" "$out/tern.dll"
   x86_64-w64-mingw32-strip --strip-unneeded "$out/tern.dll"
   x86_64-w64-mingw32-objdump -p "$out/tern.dll" > "$out/objdump"
-  sed -n '/\[Ordinal\/Name Pointer\] Table/,/^$/p' "$out/objdump" | awk 'NR > 1 && NF { print $NF }' > "$out/names"
+  names_of_dll "$out/tern.dll" > "$out/names"
   packaging/symbols.sh check "$out/names" tern.dll
   say "tern.dll: $(stat -c %s "$out/tern.dll") bytes, needs $(sed -n 's/.*DLL Name: //p' "$out/objdump" | sort -f | paste -sd' ' -)"
   if grep -qiE 'DLL Name: (libgcc|libwinpthread|libstdc)' "$out/objdump"; then echo "tern.dll needs a DLL of the compiler" >&2; return 1; fi
@@ -154,6 +155,55 @@ step_apple() {
     comm -23 "$CARGO_TARGET_DIR/names.$target" <(grep -v '^#' src/ffi/foreign-symbols.txt | sort -u) > "$CARGO_TARGET_DIR/names.ours"
     packaging/symbols.sh check "$CARGO_TARGET_DIR/names.ours" "libtern.a for $target"
   done
+}
+
+# names_of_dll DLL: what it exports.
+names_of_dll() {
+  x86_64-w64-mingw32-objdump -p "$1" | sed -n '/\[Ordinal\/Name Pointer\] Table/,/^$/p' | awk 'NR > 1 && NF { print $NF }'
+}
+
+# What scripts/dist.sh does for Linux. The static library is rustc's own: nothing here can hide names inside COFF.
+step_package() {
+  need rustc-web cargo-web rust-web-src gcc-mingw-w64-x86-64-win32 mingw-w64-x86-64-dev wine64 wine
+  local target=x86_64-pc-windows-gnu out=$CARGO_TARGET_DIR/package archive version name windows_model file
+  local libs="-lws2_32 -lntdll -luserenv -lbcrypt"
+  export CARGO_TARGET_X86_64_PC_WINDOWS_GNU_LINKER=x86_64-w64-mingw32-gcc
+  version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+  name=tern-$version-$target
+  rm -rf "$out" "dist/$name" "dist/$name.zip"
+  mkdir -p "$out"
+  archive=$(staticlib $target dist)
+  packaging/link.sh dll "$archive" "$out/tern.dll"
+  x86_64-w64-mingw32-strip --strip-unneeded "$out/tern.dll"
+  x86_64-w64-mingw32-strip --strip-debug -o "$out/libtern.a" "$archive"
+  names_of_dll "$out/tern.dll" > "$out/names"
+  packaging/symbols.sh check "$out/names" tern.dll
+  packaging/lay_out.sh "$root/dist/$name" $target "$out/tern.dll" "$out/libtern.a" "$libs"
+  install -m 644 LICENSE* README.md "dist/$name/"
+  "$cargo" metadata --locked --format-version 1 --filter-platform $target | packaging/notices.py > "dist/$name/THIRD-PARTY"
+  (cd "dist/$name" && find . -type f ! -name SHA256SUMS -printf '%P\n' | LC_ALL=C sort | xargs -d '\n' sha256sum > SHA256SUMS)
+  (cd dist && python3 -m zipfile -c "$name.zip" "$name" && sha256sum "$name.zip" > "$name.zip.sha256")
+
+  # Unpacked where nothing else is.
+  mkdir "$out/empty"
+  python3 -m zipfile -e "dist/$name.zip" "$out/empty"
+  wine_with_random_bytes
+  windows_model=$(wine winepath -w "$model" 2> /dev/null | tr -d '\r')
+  (
+    cd "$out/empty/$name"
+    sha256sum --quiet -c SHA256SUMS
+    for file in bin/tern.dll lib/libtern.dll.a lib/libtern.a include/tern.h include/tern.hpp include/tern/session.hpp \
+      lib/cmake/tern/ternConfig.cmake lib/pkgconfig/tern.pc LICENSE-MIT LICENSE-APACHE THIRD-PARTY README.md; do
+      [ -s "$file" ] || { echo "$file is not in the archive" >&2; exit 1; }
+    done
+    x86_64-w64-mingw32-gcc -O1 -DTERN_DLL -I include "$root/bindings/cpp/tests/consumer/main.c" lib/libtern.dll.a -o bin/shared.exe
+    # shellcheck disable=SC2086
+    x86_64-w64-mingw32-gcc -O1 -I include "$root/bindings/cpp/tests/consumer/main.c" lib/libtern.a $libs -o ../static.exe
+    wine bin/shared.exe "$windows_model" | tr -d '\r' > ../said.shared
+    wine ../static.exe "$windows_model" | tr -d '\r' > ../said.static
+    [ -s ../said.shared ] && cmp ../said.shared ../said.static
+  )
+  say "dist/$name.zip: $(stat -c %s "dist/$name.zip") bytes; tern.dll $(stat -c %s "$out/tern.dll"), libtern.a $(stat -c %s "$out/libtern.a"): $(cat "$out/empty/said.shared")"
 }
 
 # zig's package carries the list of what macOS's system library has: enough for LLVM's linker to bind every name.
@@ -265,7 +315,7 @@ step_ggml() {
 
 mkdir -p "$CARGO_TARGET_DIR" "$tools"
 steps=("$@")
-[ "${#steps[@]}" -gt 0 ] || steps=(msvc apple darwin android windows arm64 cargoc ggml)
+[ "${#steps[@]}" -gt 0 ] || steps=(msvc apple darwin android windows package arm64 cargoc ggml)
 for step in "${steps[@]}"; do
   declare -F "step_$step" > /dev/null || { echo "platforms: no step is called $step" >&2; exit 2; }
   start=$SECONDS
