@@ -247,11 +247,8 @@ impl Kernels {
     ///
     /// If a size does not fit the others, or the table does not take the form.
     pub fn dots(&self, panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
-        assert!(self.forms.contains(&form), "{} does not take {form:?}", self.name);
-        assert!(k <= MAX_K && k.next_multiple_of(PAD) == acts.stride, "acts must match k = {k}");
+        self.assert_fits(form, k, acts);
         assert_eq!(panel.len(), form.panel_bytes(k), "a panel of k = {k}");
-        assert_eq!(acts.codes.len(), acts.tokens() * acts.stride, "codes must match tokens");
-        assert_eq!(acts.layout, self.layout, "acts laid out for another table");
         assert_eq!(out.len(), acts.tokens() * form.rows(), "out must match tokens and rows");
         // SAFETY: a table leaves this module only through `available`, which detects what its functions enable.
         unsafe { (self.dots)(panel, form, k, acts, out) }
@@ -264,24 +261,29 @@ impl Kernels {
     /// As `dots`, and for more than one token.
     pub fn stream(&self, panels: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut [i32]) {
         assert_eq!(acts.tokens(), 1, "one token streams");
+        self.assert_fits(form, k, acts);
         let (bytes, rows) = (form.panel_bytes(k), form.rows());
+        assert_eq!(panels.len() % bytes, 0, "whole panels of k = {k}");
+        assert_eq!(out.len(), panels.len() / bytes * rows, "out must match the panels");
         match self.stream {
-            Some(stream) if self.dense_forms().any(|dense| dense == form) => {
-                assert!(k <= MAX_K && k.next_multiple_of(PAD) == acts.stride, "acts must match k");
-                assert_eq!(acts.codes.len(), acts.stride, "codes must match one token");
-                assert_eq!(acts.layout, self.layout, "acts laid out for another table");
-                assert_eq!(panels.len() % bytes, 0, "whole panels of k = {k}");
-                assert_eq!(out.len(), panels.len() / bytes * rows, "out must match the panels");
-                // SAFETY: as in `dots`.
-                unsafe { stream(panels, form, k, acts, out) }
-            }
+            // SAFETY: as in `dots`.
+            Some(stream) if self.dense_forms().any(|dense| dense == form) => unsafe {
+                stream(panels, form, k, acts, out);
+            },
             _ => {
-                assert_eq!(out.len() * bytes, panels.len() * rows, "out must match the panels");
                 for (panel, out) in panels.chunks(bytes).zip(out.chunks_mut(rows)) {
                     self.dots(panel, form, k, acts, out);
                 }
             }
         }
+    }
+
+    /// What [`dots`](Self::dots) and [`stream`](Self::stream) ask of their acts.
+    fn assert_fits(&self, form: Form, k: usize, acts: Acts<'_>) {
+        assert!(self.forms.contains(&form), "{} does not take {form:?}", self.name);
+        assert!(k <= MAX_K && k.next_multiple_of(PAD) == acts.stride, "acts must match k = {k}");
+        assert_eq!(acts.codes.len(), acts.tokens() * acts.stride, "codes must match tokens");
+        assert_eq!(acts.layout, self.layout, "acts laid out for another table");
     }
 
     /// `out = x / rms(x) * gain`.

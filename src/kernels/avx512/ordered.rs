@@ -5,10 +5,10 @@
 //! `and, dot, and, dot` at 0.77, because then all dots wait for one pipe. Compilers write the second. The orders below
 //! were found by measuring; other CPUs do not mind them.
 //!
-//! | cycles for 64 bytes, from the second cache | compiler's order | this one | least possible |
-//! |---|--:|--:|--:|
-//! | two bits: 4 masks, 4 dots | 4.8 | 4.0 | 4 |
-//! | base 3: 6 to decode, 4 masks, 5 dots | 9.4 | 7.7 | 7.5 |
+//! | cycles for 64 bytes, from the second cache | compiler's order | this one | its loop alone | least possible |
+//! |---|--:|--:|--:|--:|
+//! | two bits: 4 masks, 4 dots | 4.8 | 4.1 | | 4 |
+//! | base 3: 6 to decode, 4 masks, 5 dots | 9.4 | 8.1 | 7.7 | 7.5 |
 //!
 //! Registers of both: 0 to 9 sums, `[tile][field]`, 10 to 13 the masks of the four fields, behind them what decoding
 //! keeps and what comes and goes.
@@ -340,8 +340,8 @@ pub(super) fn base_3(
 
 /// Sums of one row of a plane of the head, `[term][field]`; `codes` are two registers a line, for both terms.
 ///
-/// A row after the other is one stream to the memory; four side by side share the loads of their codes, and came to
-/// three quarters of the speed.
+/// A row after the other is one stream to the memory; four side by side share the loads of their codes, and were
+/// slower (docs/kernels.md).
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn nibbles(row: &[[u8; 64]], codes: [&[[[i8; 64]; 2]]; 2]) -> [[__m512i; 2]; 2] {
