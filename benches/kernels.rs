@@ -11,7 +11,7 @@ use half::f16;
 use std::{hint::black_box, time::Duration};
 use tern::kernels::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
-    screen::{PlaneOf, Split},
+    screen::{PairsOf, PlaneOf, Split},
 };
 
 #[path = "../examples/bench/probe.rs"]
@@ -145,8 +145,9 @@ fn head(criterion: &mut Criterion) {
     let state = floats(k, &mut rng);
     let (mut first, mut second) = (vec![0; k], vec![0; k]);
     let split = Split::new(&state, &mut first, &mut second);
-    let (mut high, mut low) = (vec![0; k / 2], vec![0; k / 2]);
-    Kernels::best().split_row(&floats(k, &mut rng), &mut high, &mut low);
+    let (mut high, mut middle, mut low) = (vec![0; k / 2], vec![0; k / 4], vec![0; k / 4]);
+    let planes = [&mut high[..], &mut middle, &mut low];
+    Kernels::best().split_row(&floats(k, &mut rng), planes);
     for table in Kernels::available() {
         let mut group = criterion.benchmark_group(format!("{}/head", table.name()));
         for (place, size) in [("near", NEAR), ("far", FAR)] {
@@ -160,6 +161,14 @@ fn head(criterion: &mut Criterion) {
             group.bench_function(format!("nibbles, {place}"), |bencher| {
                 let of = PlaneOf { rows: &plane, k, codes: split.codes };
                 bencher.iter(|| table.nibbles(black_box(of), &live, &mut out));
+            });
+            let plane = repeated(&middle, size);
+            let live: Vec<u32> = (0..(plane.len() / (k / 4)) as u32).collect();
+            let mut out = vec![0; live.len()];
+            group.throughput(Throughput::Bytes(plane.len() as u64));
+            group.bench_function(format!("pairs, {place}"), |bencher| {
+                let of = PairsOf { rows: &plane, k, codes: split.codes[0] };
+                bencher.iter(|| table.pairs(black_box(of), &live, &mut out));
             });
             for kind in [RowType::F32, RowType::F16, RowType::Bf16, RowType::Q8_0, RowType::Q6K] {
                 let bytes = kind.row_bytes(k).expect("whole blocks");

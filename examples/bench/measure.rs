@@ -265,11 +265,11 @@ fn trunk_bytes(model: &Model) -> Result<f64> {
     Ok(trunk::matrices(model)?.map(|matrix| (matrix.bytes() + 4 * matrix.rows()) as f64).sum())
 }
 
-/// Bytes that are read of the head: of all rows in full precision, or of one or both planes and their bounds.
+/// Bytes that are read of the head: of all rows in full precision, or of two planes or one and their bounds.
 fn head_bytes(model: &Model, how: &str) -> Result<f64> {
     let weights = model.weights()?;
     let bytes = match (&weights.planes, how) {
-        (Some(planes), "exact") => planes.bytes().0 + planes.bounds_bytes(),
+        (Some(planes), "exact") => planes.bytes().0 / 4 * 3 + planes.bounds_bytes(),
         (Some(planes), "fast") => planes.bytes().0 / 2 + planes.bounds_bytes(),
         _ => weights.output.as_ref().unwrap_or(&weights.embedding).len_bytes(),
     };

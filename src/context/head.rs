@@ -3,7 +3,7 @@
 use super::{
     Context,
     eval::{Poll, Status},
-    screening::Screening,
+    screening::{HeadOf, Screening},
 };
 use crate::{
     Cancel,
@@ -147,15 +147,16 @@ impl Context {
         }
         self.state(i)?;
         let matrix = weights.output.as_ref().unwrap_or(&weights.embedding);
-        let (kernels, width, fast) = (model.kernels(), matrix.k(), self.options.fast_head);
+        let (width, fast) = (matrix.k(), self.options.fast_head);
+        let head = HeadOf { planes, matrix, kernels: model.kernels() };
         let start = Instant::now();
-        let (state, screening) = (&self.states[i * width..][..width], &mut self.head.screening);
+        let (states, screening) = (&self.states, &mut self.head.screening);
         let screened = self.pool.enter(|team| {
-            let model = (planes, kernels);
-            if screening.bound(i, state, model, fast, team, poll)?.is_some() {
+            if screening.bound(i, states, head, fast, team, poll)?.is_some() {
                 return Ok(Screened::Stopped);
             }
-            let done = screening.choose(state, (matrix, planes, kernels), &screen, team)?;
+            let state = (i, &states[i * width..][..width]);
+            let done = screening.choose(state, head, &screen, team)?;
             Ok(if done { Screened::Done } else { Screened::Whole })
         });
         self.perf.decode_us += start.elapsed().as_micros() as u64;

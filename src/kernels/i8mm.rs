@@ -30,6 +30,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     dots,
     sparse: dotprod::sparse::SPARSE,
     nibbles: dotprod::sparse::nibbles,
+    pairs: dotprod::pairs::pairs,
     ..neon::KERNELS
 };
 

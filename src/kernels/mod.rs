@@ -162,8 +162,11 @@ pub struct Kernels {
     merge: Merge,
     row_dots: RowDots,
     sparse: sparse::Sparse,
-    split_row: unsafe fn(row: &[f32], high: &mut [u8], low: &mut [u8]) -> screen::RowBounds,
+    split_row: unsafe fn(row: &[f32], planes: screen::RowPlanes<'_>) -> screen::RowBounds,
+    limits:
+        unsafe fn(&screen::Split<'_>, screen::RowSums<'_>, score: &mut [f32], upper: &mut [f32]),
     nibbles: unsafe fn(of: screen::PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]),
+    pairs: unsafe fn(of: screen::PairsOf<'_>, live: &[u32], out: &mut [i32]),
 }
 
 impl std::fmt::Debug for Kernels {

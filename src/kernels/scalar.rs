@@ -1,7 +1,9 @@
 //! The meaning of every kernel, in the plainest code.
 
 use super::{
-    Acts, ActsLayout, Code, Form, Kernels, Live, RowType, RowsOf, screen::PlaneOf, sparse::Sparse,
+    Acts, ActsLayout, Code, Form, Kernels, Live, RowType, RowsOf,
+    screen::{PairsOf, PlaneOf},
+    sparse::Sparse,
     stamp::stamp,
 };
 use crate::ops;
@@ -39,7 +41,9 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_dots,
     sparse: SPARSE,
     split_row,
+    limits,
     nibbles,
+    pairs,
 };
 
 pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };
@@ -118,6 +122,19 @@ pub(super) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
                     *out += i32::from(byte & 15) * i32::from(codes[i]);
                     *out += i32::from(byte >> 4) * i32::from(codes[64 + i]);
                 }
+            }
+        }
+    }
+}
+
+pub(super) fn pairs(of: PairsOf<'_>, live: &[u32], out: &mut [i32]) {
+    let bytes = of.k / 4;
+    for (row, out) in live.iter().zip(out) {
+        let row = &of.rows[*row as usize * bytes..][..bytes];
+        *out = 0;
+        for (field, codes) in of.codes.chunks_exact(bytes).enumerate() {
+            for (byte, act) in row.iter().zip(codes) {
+                *out += i32::from(code(*byte, field, Code::Rows)) * i32::from(*act);
             }
         }
     }

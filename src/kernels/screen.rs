@@ -1,4 +1,4 @@
-//! Bounds on the scores of a full-precision head, from eight bits a weight.
+//! Bounds on the scores of a full-precision head, from six and from eight bits a weight.
 //!
 //! Greedy and top-k choices need the exact score of few rows, and a bound on every other one: a row whose
 //! bound lies below the best exact score cannot be chosen. The bound is rigorous, so that a choice after
@@ -6,31 +6,32 @@
 //!
 //! # What is stored
 //!
-//! A row `e` of the head (as `decode_row` gives it) becomes `e ~ s * c`, `c = u - 128`, `u` a byte. The high and
-//! the low nibbles of a row lie in two planes, so that the high ones can be read alone:
+//! A row `e` of the head (as `decode_row` gives it) becomes `e ~ s * c`, `c = u - 128`, `u` a byte. Its high nibble and
+//! the two pairs of bits below lie in three planes, so that the first two can be read alone:
 //!
 //! ```text
-//! plane: rows, one after the other; of a row, blocks of 64 bytes        k is a multiple of 128
-//!        byte i of block b holds the nibbles k = 128*b + i (bits 0..=3) and k = 128*b + 64 + i (bits 4..=7)
+//! high:        rows, one after the other; of a row, blocks of 64 bytes      k is a multiple of 128
+//!              byte i of block b holds the nibbles k = 128*b + i (bits 0..=3) and k = 128*b + 64 + i (bits 4..=7)
+//! middle, low: rows of k/4 bytes; bits 2f, 2f+1 of byte i hold the pair of k = f*(k/4) + i
 //! ```
 //!
-//! A state `h` becomes two terms of eight bits, `h ~ a * (p + q / 256)`.
+//! A state `h` becomes two terms of eight bits, `h ~ a * (p + q / 256)`. The second meets the high nibbles alone.
 //!
-//! # Why the bound holds
+//! # Why the bounds hold
 //!
-//! Let `n` be the length, `u = 2^-24`, `r = e - s*c`, `d = h - a*(p + q/256)`, `N = |h|`, `E = |e|`, all norms Euclidean,
-//! `D = sum c_i * (p_i + q_i/256)` (integers, exact).
+//! Let `n` be the length, `u = 2^-24`, `d = h - a*(p + q/256)`, `N = |h|`, `E = |e|`, all norms Euclidean. Let `C` be what is known
+//! of `c`: `c` itself (*fine*), or `c` with 3/2 for its low pair (*coarse*); `r = e - s*C`; `B` the high nibble with 15/2 for
+//! the rest, less 128; `m` the greatest `|C_i - B_i|`: 15/2 or 6.
 //!
-//! - `h.e = s*(h.c) + h.r` and `h.c = a*D + d.c`, so `|h.e - s*a*D| <= N*|r| + |d|*|s*c|`, and
-//!   `|s*c| <= E + |r|` (Cauchy-Schwarz, triangle).
+//! - `h.e = s*(h.C) + h.r` and `h.C = a*(p.C + q.C/256) + d.C`. With `D = p.C + q.B/256`,
+//!   `|h.e - s*a*D| <= N*|r| + |d|*|s*C| + s*(a/256)*m*sum |q_i|`, and `|s*C| <= E + |r|` (Cauchy-Schwarz, triangle).
 //! - The score is the `S16` sum in f32. A term passes `n/16` fused steps and 4 folds, so it is off by at most
 //!   `g * sum |h_i*e_i| <= g*N*E` with `g = m*u / (1 - m*u)`, `m = ceil(n/16) + 4`.
-//! - The estimate is `(f32(P) + f32(Q)/256) * (s*a)` with `P = sum c*p`, `Q = sum c*q`: five roundings on the way of each
-//!   term, off by at most `4.01*u * s*a*(|P| + |Q|/256) (1 + 2u)`. As `a*|p_i| <= 2*|h_i|` (a code is 0 below half a step) and likewise
-//!   for `q`, `s*a*(|P| + |Q|/256) <= 4*N*(E + |r|)`: at most `17*u*N*(E + |r|)`.
+//! - `s*a*D` is computed in f64, whose sums are exact here and whose products are off by less than `2^-50` of it. It is rounded to f32
+//!   once, and once more when the low pairs are added: at most `2u` of either.
 //!
-//! Together `N*|r| + (|d| + N*(g + 17u)) * (E + |r|)`. The stored norms are rounded up, the f32 arithmetic of
-//! the bound itself is covered by a factor of `1 + 2^-18`, results that underflow by `1e-24`. What is not
+//! Together `N*|r| + (|d| + N*g) * (E + |r|) + s*m*(a/256)*sum |q_i|` and the roundings. The stored norms are rounded up, the f32
+//! arithmetic of the bound itself is covered by a factor of `1 + 2^-18`, results that underflow by `1e-24`. What is not
 //! finite gives a bound that is not finite: such a row always survives a test written as "not below".
 
 use super::Kernels;
@@ -42,6 +43,8 @@ pub struct RowBounds {
     pub step: f32,
     /// At least `|e - s*c|`.
     pub rest: f32,
+    /// At least `|e - s*C|` where the low pairs are not known.
+    pub coarse: f32,
     /// At least `|e|`.
     pub norm: f32,
 }
@@ -51,17 +54,19 @@ pub struct RowBounds {
 pub struct Split<'a> {
     /// The codes of both terms, `[k]` each.
     pub codes: [&'a [i8]; 2],
-    /// `128 * sum of codes`: what the offset of the stored bytes adds.
-    offset: [i32; 2],
+    /// Sums of the codes.
+    sums: [f64; 2],
     /// `a`.
-    step: f32,
+    step: f64,
     /// At least `|h|`.
     norm: f32,
     /// What multiplies `E + |r|` in the bound.
     slack: f32,
+    /// At least `a/256 * sum |q_i|`.
+    cross: f32,
 }
 
-/// Rows of one plane against a state.
+/// Rows of the plane of nibbles against a state.
 #[derive(Clone, Copy, Debug)]
 pub struct PlaneOf<'a> {
     /// Whole rows, one after the other.
@@ -70,6 +75,31 @@ pub struct PlaneOf<'a> {
     pub k: usize,
     /// The codes of both terms, `[k]` each.
     pub codes: [&'a [i8]; 2],
+}
+
+/// Rows of a plane of pairs against the first term of a state.
+#[derive(Clone, Copy, Debug)]
+pub struct PairsOf<'a> {
+    /// Whole rows, one after the other.
+    pub rows: &'a [u8],
+    /// Values of a row, a multiple of 128.
+    pub k: usize,
+    /// The codes of the first term, `[k]`.
+    pub codes: &'a [i8],
+}
+
+/// A row of the three planes: `k / 2`, `k / 4` and `k / 4` bytes.
+pub type RowPlanes<'a> = [&'a mut [u8]; 3];
+
+/// What the planes say of consecutive rows: products with a state, and bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct RowSums<'a> {
+    /// What the planes leave out.
+    pub bounds: &'a [RowBounds],
+    /// From [`Kernels::nibbles`].
+    pub high: &'a [[i32; 2]],
+    /// From [`Kernels::pairs`], of the middle plane; `None`: likely bounds are wanted.
+    pub middle: Option<&'a [i32]>,
 }
 
 /// Whether rows of `k` values can be screened.
@@ -93,7 +123,7 @@ const LANES: usize = 8;
 
 /// The body of [`Kernels::split_row`], which every table stamps; sums run in lanes, so that they can be wide.
 #[inline(always)]
-pub(super) fn split_row(row: &[f32], high: &mut [u8], low: &mut [u8]) -> RowBounds {
+pub(super) fn split_row(row: &[f32], [high, middle, low]: RowPlanes<'_>) -> RowBounds {
     let mut lanes = [0.0f32; 2 * LANES];
     for values in row.chunks_exact(2 * LANES) {
         for (max, x) in lanes.iter_mut().zip(values) {
@@ -102,45 +132,80 @@ pub(super) fn split_row(row: &[f32], high: &mut [u8], low: &mut [u8]) -> RowBoun
     }
     let max = lanes.iter().fold(0.0f32, |max, x| if *x > max { *x } else { max });
     let step = max / 127.0;
-    let (mut rest, mut square) = ([0.0f64; LANES], [0.0f64; LANES]);
+    let (mut rest, mut coarse, mut square) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
     let mut codes = [0i32; 128];
-    for (values, (high, low)) in
-        row.chunks_exact(128).zip(high.chunks_exact_mut(64).zip(low.chunks_exact_mut(64)))
-    {
+    let quarter = row.len() / 4;
+    middle.fill(0);
+    low.fill(0);
+    for (n, (values, high)) in row.chunks_exact(128).zip(high.chunks_exact_mut(64)).enumerate() {
         for (code, x) in codes.iter_mut().zip(values) {
             // NaN, of a zero step or a strange weight, gives 0.
             *code = (x / step).round_ties_even().clamp(-127.0, 127.0) as i32;
         }
         for (codes, values) in codes.chunks_exact(LANES).zip(values.chunks_exact(LANES)) {
             for lane in 0..LANES {
-                let x = f64::from(values[lane]);
-                let left = x - f64::from(step) * f64::from(codes[lane]);
+                let (x, wide) = (f64::from(values[lane]), f64::from(step));
+                let left = x - wide * f64::from(codes[lane]);
+                let pair = f64::from((codes[lane] + 128) & 3) - 1.5;
                 rest[lane] += left * left;
+                coarse[lane] += (left + wide * pair) * (left + wide * pair);
                 square[lane] += x * x;
             }
         }
         for i in 0..64 {
             let (first, second) = ((codes[i] + 128) as u8, (codes[i + 64] + 128) as u8);
             high[i] = first >> 4 | second & 0xf0;
-            low[i] = first & 15 | second << 4;
+        }
+        // 32 values never cross into the next quarter of a row.
+        for (group, codes) in codes.chunks_exact(32).enumerate() {
+            let first = 128 * n + 32 * group;
+            let (field, at) = (first / quarter, first % quarter);
+            let out = middle[at..at + 32].iter_mut().zip(&mut low[at..at + 32]);
+            for ((middle, low), code) in out.zip(codes) {
+                let byte = (code + 128) as u8;
+                *middle |= (byte >> 2 & 3) << (2 * field);
+                *low |= (byte & 3) << (2 * field);
+            }
         }
     }
     let norm = square.iter().sum::<f64>().sqrt();
-    let rest = rest.iter().sum::<f64>().sqrt();
     // f64 rounds each difference and sum by 2^-53 of at most |e|: far below the margins.
-    RowBounds {
-        step,
-        rest: up((rest + 1e-12 * norm) * (1.0 + 1e-12)),
-        norm: up(norm * (1.0 + 1e-12)),
+    let above = |squares: [f64; LANES]| {
+        up((squares.iter().sum::<f64>().sqrt() + 1e-12 * norm) * (1.0 + 1e-12))
+    };
+    RowBounds { step, rest: above(rest), coarse: above(coarse), norm: up(norm * (1.0 + 1e-12)) }
+}
+
+/// The body of [`Kernels::limits`], which every table stamps.
+#[inline(always)]
+pub(super) fn limits(split: &Split<'_>, rows: RowSums<'_>, score: &mut [f32], upper: &mut [f32]) {
+    let out = score.iter_mut().zip(upper).zip(rows.bounds).zip(rows.high);
+    match rows.middle {
+        Some(middle) => {
+            for ((((score, upper), bounds), high), middle) in out.zip(middle) {
+                (*score, *upper) = split.coarse(bounds, *high, *middle);
+            }
+        }
+        None => {
+            for (((score, upper), bounds), high) in out {
+                (*score, *upper) = split.likely(bounds, *high);
+            }
+        }
     }
 }
 
 /// What the fast mode leaves to chance: a score this many deviations off, about one in 10^10.
 const DEVIATIONS: f32 = 6.5;
 
-/// Makes up for the rounding of the two sums.
-fn widen(below: f32, above: f32) -> (f32, f32) {
-    (below - below.abs() * (2.0 * f32::EPSILON), above + above.abs() * (2.0 * f32::EPSILON))
+/// The middle of what is not known of a code below the bits that are: of four bits, and of two.
+const FOUR_BITS: f64 = 7.5;
+const TWO_BITS: f64 = 1.5;
+
+/// `score + bound`, rounded up; NaN if either is not finite.
+#[inline(always)]
+fn above(score: f32, bound: f32) -> f32 {
+    let sum = score + bound;
+    sum + sum.abs() * (2.0 * f32::EPSILON) + (score - score)
 }
 
 impl<'a> Split<'a> {
@@ -153,8 +218,7 @@ impl<'a> Split<'a> {
         let n = state.len();
         assert!(first.len() == n && second.len() == n, "lengths of a split");
         let max = state.iter().fold(0.0f32, |max, x| if x.abs() > max { x.abs() } else { max });
-        let step = max / 127.0;
-        let wide = f64::from(step);
+        let wide = f64::from(max / 127.0);
         let mut rest = 0.0;
         for ((p, q), x) in first.iter_mut().zip(&mut *second).zip(state) {
             let x = f64::from(*x);
@@ -168,64 +232,122 @@ impl<'a> Split<'a> {
         let rest = (rest.sqrt() + 1e-12 * norm) * (1.0 + 1e-12);
         let m = n.div_ceil(16) as f64 + 4.0;
         let u = f64::powi(2.0, -24);
-        let rounding = m * u / (1.0 - m * u) + 17.0 * u;
-        let sum = |codes: &[i8]| 128 * codes.iter().map(|code| i32::from(*code)).sum::<i32>();
+        let rounding = m * u / (1.0 - m * u);
+        let sum = |codes: &[i8]| codes.iter().map(|code| i64::from(*code)).sum::<i64>() as f64;
+        let cross = second.iter().map(|code| i64::from(code.unsigned_abs())).sum::<i64>() as f64;
         Self {
-            offset: [sum(first), sum(second)],
+            sums: [sum(first), sum(second)],
             codes: [first, second],
-            step,
+            step: wide,
             norm: up(norm * (1.0 + 1e-12)),
             slack: up((rest + norm * rounding) * (1.0 + 1e-12)),
+            cross: up(wide / 256.0 * cross),
         }
     }
 
-    /// An estimate of a row's score, and how far the score can be from it; from the nibble sums of both planes.
-    #[must_use]
-    pub fn estimate(&self, row: &RowBounds, high: [i32; 2], low: [i32; 2]) -> (f32, f32) {
-        let sum = |t: usize| (16 * high[t] + low[t] - self.offset[t]) as f32;
-        let estimate = (sum(0) + sum(1) / 256.0) * (row.step * self.step);
-        let bound = self.norm * row.rest + self.slack * (row.norm + row.rest);
-        (estimate, bound * (1.0 + f32::EPSILON * 32.0) + 1e-24)
+    /// A score of what is known of a row: `first` are its sums with the first term, the middle of what is not known left out.
+    #[inline(always)]
+    fn score(&self, row: &RowBounds, first: i32, second: i32, unknown: f64) -> f32 {
+        let first = f64::from(first) - (128.0 - unknown) * self.sums[0];
+        let second = 16.0 * f64::from(second) - (128.0 - FOUR_BITS) * self.sums[1];
+        ((first + second / 256.0) * (f64::from(row.step) * self.step)) as f32
     }
 
-    /// Bounds of a row's score, below and above; NaN where there is none.
-    #[must_use]
-    pub fn interval(&self, row: &RowBounds, high: [i32; 2], low: [i32; 2]) -> (f32, f32) {
-        let (middle, bound) = self.estimate(row, high, low);
-        widen(middle - bound, middle + bound)
+    /// How far a score can be from what is known of it.
+    #[inline(always)]
+    fn bound(&self, row: &RowBounds, rest: f32, most: f32, rounded: f32) -> f32 {
+        let bound =
+            self.norm * rest + self.slack * (row.norm + rest) + row.step * self.cross * most;
+        (bound + rounded * f32::EPSILON) * (1.0 + f32::EPSILON * 32.0) + 1e-24
     }
 
-    /// Bounds that all but never fail, from the high nibbles alone: six and a half deviations.
+    /// About what a row's score is and what it is at most, from the sums of its high nibbles and middle pairs;
+    /// NaN where there is no bound.
+    #[inline(always)]
     #[must_use]
-    pub fn likely_interval(&self, row: &RowBounds, high: [i32; 2]) -> (f32, f32) {
-        let (middle, deviation) = self.guess(row, high);
-        (middle - DEVIATIONS * deviation, middle + DEVIATIONS * deviation)
+    pub fn coarse(&self, row: &RowBounds, high: [i32; 2], middle: i32) -> (f32, f32) {
+        let score = self.score(row, 16 * high[0] + 4 * middle, high[1], TWO_BITS);
+        (score, above(score, self.bound(row, row.coarse, 6.0, score.abs())))
     }
 
-    /// An estimate of a row's score from its high nibbles alone, and the standard deviation of what it leaves
-    /// out if low nibbles are evenly spread: a likelihood, not a bound.
+    /// The same from the high nibbles alone, likely instead of sure: six and a half deviations, if what is left out
+    /// is evenly spread.
+    #[inline(always)]
     #[must_use]
-    pub fn guess(&self, row: &RowBounds, high: [i32; 2]) -> (f32, f32) {
-        // A low nibble is 7.5 on average, and 16 / sqrt(12) is the deviation of an even spread over 16.
-        let sum = |t: usize| 16.0 * high[t] as f32 - self.offset[t] as f32 * (120.5 / 128.0);
-        let estimate = (sum(0) + sum(1) / 256.0) * (row.step * self.step);
-        (estimate, row.step * 4.618_802 * self.norm)
+    pub fn likely(&self, row: &RowBounds, high: [i32; 2]) -> (f32, f32) {
+        let score = self.score(row, 16 * high[0], high[1], FOUR_BITS);
+        // 16 / sqrt(12) is the deviation of an even spread over 16.
+        (score, above(score, DEVIATIONS * (row.step * 4.618_802 * self.norm)))
+    }
+
+    /// Finer, of a row whose [`coarse`](Self::coarse) score is known, from the sum of its low pairs.
+    #[must_use]
+    pub fn refine_coarse(&self, row: &RowBounds, score: f32, low: i32) -> (f32, f32) {
+        self.fine(row, score, low, TWO_BITS)
+    }
+
+    /// The same of a row whose [`likely`](Self::likely) score is known, from the sums of both pairs: sure again.
+    #[must_use]
+    pub fn refine_likely(&self, row: &RowBounds, score: f32, middle: i32, low: i32) -> (f32, f32) {
+        self.fine(row, score, 4 * middle + low, FOUR_BITS)
+    }
+
+    fn fine(&self, row: &RowBounds, known: f32, rest: i32, unknown: f64) -> (f32, f32) {
+        let rest = f64::from(rest) - unknown * self.sums[0];
+        let score = (f64::from(known) + rest * (f64::from(row.step) * self.step)) as f32;
+        (score, above(score, self.bound(row, row.rest, 7.5, known.abs() + score.abs())))
     }
 }
 
 impl Kernels {
-    /// Splits one row into its planes, `k / 2` bytes each.
+    /// Splits one row into its planes.
     ///
     /// # Panics
     ///
     /// If the row cannot be screened or the planes do not have its length.
-    pub fn split_row(&self, row: &[f32], high: &mut [u8], low: &mut [u8]) -> RowBounds {
+    pub fn split_row(&self, row: &[f32], planes: RowPlanes<'_>) -> RowBounds {
+        let k = row.len();
         assert!(
-            fits(row.len()) && high.len() * 2 == row.len() && low.len() == high.len(),
+            fits(k) && planes.iter().zip([2, 4, 4]).all(|(plane, share)| plane.len() == k / share),
             "planes of a row"
         );
         // SAFETY: a table leaves this module only through `available`, which detects what its functions enable.
-        unsafe { (self.split_row)(row, high, low) }
+        unsafe { (self.split_row)(row, planes) }
+    }
+
+    /// For each row about what its score is, and what it is at most ([`Split::coarse`] or [`Split::likely`]).
+    ///
+    /// # Panics
+    ///
+    /// If the lengths differ.
+    pub fn limits(
+        &self,
+        split: &Split<'_>,
+        rows: RowSums<'_>,
+        score: &mut [f32],
+        upper: &mut [f32],
+    ) {
+        let n = rows.bounds.len();
+        let fits = rows.high.len() == n && rows.middle.is_none_or(|middle| middle.len() == n);
+        assert!(fits && score.len() == n && upper.len() == n, "lengths of limits");
+        // SAFETY: as in `split_row`.
+        unsafe { (self.limits)(split, rows, score, upper) }
+    }
+
+    /// `out[i] = sum of pair * code` of row `live[i]` of a plane, exactly.
+    ///
+    /// # Panics
+    ///
+    /// If a size does not fit the others, or a row does not exist.
+    pub fn pairs(&self, of: PairsOf<'_>, live: &[u32], out: &mut [i32]) {
+        assert!(fits(of.k) && of.codes.len() == of.k, "codes of a state");
+        let bytes = of.k / 4;
+        assert!(of.rows.len().is_multiple_of(bytes), "whole rows");
+        let count = of.rows.len() / bytes;
+        assert!(live.iter().all(|row| (*row as usize) < count), "a row that does not exist");
+        assert_eq!(live.len(), out.len(), "out must match live");
+        // SAFETY: as in `split_row`.
+        unsafe { (self.pairs)(of, live, out) }
     }
 
     /// `out[i][t] = sum of nibble * code of term t` of row `live[i]` of a plane, exactly.
@@ -246,147 +368,4 @@ impl Kernels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::RowType;
-
-    struct Head {
-        k: usize,
-        rows: Vec<f32>,
-        high: Vec<u8>,
-        low: Vec<u8>,
-        bounds: Vec<RowBounds>,
-    }
-
-    impl Head {
-        fn new(k: usize, rows: Vec<f32>) -> Self {
-            let (mut high, mut low) = (vec![0; rows.len() / 2], vec![0; rows.len() / 2]);
-            let bounds = rows
-                .chunks_exact(k)
-                .zip(high.chunks_exact_mut(k / 2).zip(low.chunks_exact_mut(k / 2)))
-                .map(|(row, (high, low))| Kernels::best().split_row(row, high, low))
-                .collect();
-            Self { k, rows, high, low, bounds }
-        }
-
-        /// For each row: its score, estimate, bound, guess and deviation.
-        fn score(&self, table: &Kernels, state: &[f32]) -> Vec<[f32; 5]> {
-            let (k, count) = (self.k, self.bounds.len());
-            let (mut first, mut second) = (vec![0; k], vec![0; k]);
-            let split = Split::new(state, &mut first, &mut second);
-            let live: Vec<u32> = (0..count as u32).collect();
-            let (mut high, mut low) = (vec![[0; 2]; count], vec![[0; 2]; count]);
-            table.nibbles(PlaneOf { rows: &self.high, k, codes: split.codes }, &live, &mut high);
-            table.nibbles(PlaneOf { rows: &self.low, k, codes: split.codes }, &live, &mut low);
-            let bytes: Vec<u8> = self.rows.iter().flat_map(|x| x.to_le_bytes()).collect();
-            let mut scores = vec![0.0; count];
-            table.row_dots(&bytes, RowType::F32, state, k, &mut scores);
-            (0..count)
-                .map(|r| {
-                    let (estimate, bound) = split.estimate(&self.bounds[r], high[r], low[r]);
-                    let (guess, deviation) = split.guess(&self.bounds[r], high[r]);
-                    [scores[r], estimate, bound, guess, deviation]
-                })
-                .collect()
-        }
-    }
-
-    fn normal(rng: &mut fastrand::Rng) -> f32 {
-        (0..12).map(|_| rng.f32()).sum::<f32>() - 6.0
-    }
-
-    #[test]
-    fn no_score_leaves_its_bound() {
-        let mut rng = fastrand::Rng::with_seed(21);
-        for table in Kernels::available() {
-            for (k, scale) in [(128, 1.0f32), (640, 1e-3), (2560, 300.0), (2560, 1e-30)] {
-                let rows = (0..40 * k).map(|_| normal(&mut rng) * scale).collect();
-                let head = Head::new(k, rows);
-                for state in 0..3 {
-                    let state: Vec<f32> = match state {
-                        0 => (0..k).map(|_| normal(&mut rng)).collect(),
-                        1 => (0..k).map(|i| if i % 97 == 0 { 50.0 } else { 1e-3 }).collect(),
-                        _ => head.rows[..k].to_vec(),
-                    };
-                    for (r, [score, estimate, bound, guess, deviation]) in
-                        head.score(table, &state).into_iter().enumerate()
-                    {
-                        let name = table.name();
-                        assert!(
-                            (score - estimate).abs() <= bound,
-                            "{name}, k {k}, row {r}: {score} is not {estimate} +- {bound}"
-                        );
-                        assert!(
-                            (score - guess).abs() <= 6.5 * deviation + bound,
-                            "{name}, k {k}, row {r}: {score} is far from {guess} +- {deviation}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_table_splits_alike() {
-        let mut rng = fastrand::Rng::with_seed(23);
-        for k in [128, 640, 2560] {
-            let mut row: Vec<f32> = (0..k).map(|_| normal(&mut rng)).collect();
-            for strange in [0.0, f32::INFINITY, f32::NAN] {
-                row[7] = strange;
-                let split = |table: &Kernels| {
-                    let (mut high, mut low) = (vec![1; k / 2], vec![2; k / 2]);
-                    let bounds = table.split_row(&row, &mut high, &mut low);
-                    let bits = [bounds.step, bounds.rest, bounds.norm].map(f32::to_bits);
-                    (high, low, if strange.is_finite() { bits } else { [0; 3] })
-                };
-                for table in Kernels::available() {
-                    assert!(split(table) == split(Kernels::scalar()), "{} {k}", table.name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_bound_is_met_by_the_worst_state() {
-        let mut rng = fastrand::Rng::with_seed(22);
-        let k = 1280;
-        let head = Head::new(k, (0..k).map(|_| normal(&mut rng)).collect());
-        let bounds = head.bounds[0];
-        // The state along what the codes leave out: Cauchy-Schwarz is met.
-        let state: Vec<f32> = head
-            .rows
-            .iter()
-            .map(|x| x - bounds.step * (x / bounds.step).round_ties_even())
-            .collect();
-        let [score, estimate, bound, ..] = head.score(Kernels::best(), &state)[0];
-        let off = (score - estimate).abs();
-        assert!(off <= bound && off > 0.98 * bound, "{score}, {estimate} +- {bound}");
-    }
-
-    /// Whether a score of at most `most` is not below a threshold that any finite one here is below.
-    fn survives(most: f32) -> bool {
-        most.partial_cmp(&1e30) != Some(std::cmp::Ordering::Less)
-    }
-
-    #[test]
-    fn what_is_not_finite_survives() {
-        let k = 128;
-        for strange in [f32::NAN, f32::INFINITY] {
-            let mut rows = vec![1.0; 2 * k];
-            rows[5] = strange;
-            let head = Head::new(k, rows);
-            let scores = head.score(Kernels::best(), &vec![1.0; k]);
-            let [_, estimate, bound, ..] = scores[0];
-            assert!(survives(estimate + bound), "{strange}: {estimate} +- {bound}");
-            let [_, estimate, bound, ..] = scores[1];
-            assert!((estimate - 128.0).abs() <= bound && bound < 1.0, "{estimate} +- {bound}");
-        }
-        let head = Head::new(k, vec![1.0; k]);
-        let mut state = vec![1.0; k];
-        state[7] = f32::NAN;
-        let [_, estimate, bound, ..] = head.score(Kernels::best(), &state)[0];
-        assert!(survives(estimate + bound), "{estimate} +- {bound}");
-        let [score, estimate, bound, ..] = head.score(Kernels::best(), &vec![0.0; k])[0];
-        assert!(score == 0.0 && estimate.abs() <= bound, "{estimate} +- {bound}");
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@
 
 use super::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
-    screen::PlaneOf,
+    screen::{PairsOf, PlaneOf},
 };
 use crate::{
     log::{self, Level},
@@ -87,9 +87,10 @@ impl Kernels {
         if std::ptr::eq(self, Kernels::scalar()) {
             return Ok(());
         }
-        let tests: [(&str, Test); 5] = [
+        let tests: [(&str, Test); 6] = [
             ("a sparse product", sparse),
             ("nibbles", nibbles),
+            ("pairs", pairs),
             ("a float step", float_steps),
             ("attention", attention),
             ("row_dots", row_dots),
@@ -164,6 +165,21 @@ fn nibbles(table: &Kernels) -> Vec<u32> {
     let mut out = vec![[0; 2]; live.len()];
     table.nibbles(PlaneOf { rows: &rows, k, codes: [&codes[0], &codes[1]] }, &live, &mut out);
     out.iter().flatten().map(|dot| *dot as u32).collect()
+}
+
+fn pairs(table: &Kernels) -> Vec<u32> {
+    let mut rng = Rng(5);
+    let mut all = Vec::new();
+    for k in [640, 1024] {
+        let rows: Vec<u8> = (0..9 * k / 4).map(|_| rng.byte()).collect();
+        let codes: Vec<i8> = (0..k).map(|_| rng.code()).collect();
+        for live in [&[0, 1, 3, 4, 8][..], &[2, 3, 4]] {
+            let mut out = vec![0; live.len()];
+            table.pairs(PairsOf { rows: &rows, k, codes: &codes }, live, &mut out);
+            all.extend(out.iter().map(|dot| *dot as u32));
+        }
+    }
+    all
 }
 
 fn float_steps(table: &Kernels) -> Vec<u32> {

@@ -4,7 +4,7 @@
 //! how wide the compiler makes it.
 
 /// Defines `rms_norm`, `quantize`, `rescale`, `relu2_mul`, `silu_mul`, `add`, `rotate`, `attend`,
-/// `split_row` and `merge` with the given target features and fused multiply-add.
+/// `split_row`, `limits` and `merge` with the given target features and fused multiply-add.
 macro_rules! stamp {
     ($fma:ty $(, $features:literal)?) => {
         $(#[target_feature(enable = $features)])?
@@ -64,10 +64,20 @@ macro_rules! stamp {
         #[allow(dead_code)]
         fn split_row(
             row: &[f32],
-            high: &mut [u8],
-            low: &mut [u8],
+            planes: $crate::kernels::screen::RowPlanes<'_>,
         ) -> $crate::kernels::screen::RowBounds {
-            $crate::kernels::screen::split_row(row, high, low)
+            $crate::kernels::screen::split_row(row, planes)
+        }
+
+        $(#[target_feature(enable = $features)])?
+        #[allow(dead_code)]
+        fn limits(
+            split: &$crate::kernels::screen::Split<'_>,
+            rows: $crate::kernels::screen::RowSums<'_>,
+            score: &mut [f32],
+            upper: &mut [f32],
+        ) {
+            $crate::kernels::screen::limits(split, rows, score, upper);
         }
 
         $(#[target_feature(enable = $features)])?

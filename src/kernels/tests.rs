@@ -1,7 +1,8 @@
 //! One suite, run on every table the machine offers, against `scalar`.
 
 use super::{
-    Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar, screen::PlaneOf,
+    Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar,
+    screen::{PairsOf, PlaneOf},
 };
 use crate::{
     kernels::{BLOCK, KvBlock},
@@ -228,6 +229,30 @@ fn every_table_has_scalar_nibbles() {
                     scalar::KERNELS.nibbles(of, live, &mut want);
                     table.nibbles(of, live, &mut got);
                     assert_eq!(got, want, "{}, k {k}, rows {live:?}", table.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_has_scalar_pairs() {
+    let mut rng = fastrand::Rng::with_seed(14);
+    for table in tables() {
+        for k in [128, 384, 640, 2560, MAX_K] {
+            for extreme in [false, true] {
+                let mut draw = |full: u8| if extreme { full } else { rng.u8(..) };
+                let rows: Vec<u8> = (0..9 * k / 4).map(|_| draw(255)).collect();
+                for full in [127i8, -127] {
+                    let codes: Vec<i8> =
+                        (0..k).map(|_| (draw(full as u8) as i8).max(-127)).collect();
+                    for live in [&[][..], &[8], &[0, 1, 2, 3, 4], &[1, 3, 4, 8]] {
+                        let of = PairsOf { rows: &rows, k, codes: &codes };
+                        let (mut want, mut got) = (vec![0; live.len()], vec![0; live.len()]);
+                        scalar::KERNELS.pairs(of, live, &mut want);
+                        table.pairs(of, live, &mut got);
+                        assert_eq!(got, want, "{}, k {k}, rows {live:?}", table.name());
+                    }
                 }
             }
         }

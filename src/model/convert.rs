@@ -7,7 +7,7 @@ use super::{Model, planes, weights::Layer};
 use crate::{
     control::{Cancel, Progress},
     error::{Error, Result},
-    file::{Value, Writer, replace},
+    file::{Gguf, Value, Writer, replace},
     kernels::{Code, Form},
     packed::PackedMatrix,
     tensor::{DType, TensorInfo},
@@ -18,12 +18,23 @@ use std::{
 };
 
 /// The version of the packed layouts.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// The key that carries it.
 pub(super) const VERSION_KEY: &str = "tern.packed.version";
 
 /// Bytes written between two looks at the cancel token.
 const PIECE: usize = 1 << 22;
+
+/// Whether a packed file is of this version.
+pub(super) fn check_version(gguf: &Gguf) -> Result<()> {
+    match gguf.metadata.get(VERSION_KEY) {
+        None | Some(Value::U32(VERSION)) => Ok(()),
+        Some(other) => Err(Error::unsupported_model(
+            format!("{VERSION_KEY} is {other:?}"),
+            format!("packed files of version {VERSION} load: convert the original model again"),
+        )),
+    }
+}
 
 /// The form of one of our own types.
 pub(super) fn form_of(dtype: DType) -> Option<Form> {
@@ -119,6 +130,7 @@ impl Model {
             if let Some(planes) = &weights.planes {
                 body.tensor(planes::NAME).map_err(io)?;
                 put(&mut body, planes.high(0..planes.rows()))?;
+                put(&mut body, planes.middle(0..planes.rows()))?;
                 put(&mut body, planes.low(0..planes.rows()))?;
                 put(&mut body, &planes.bounds_as_bytes())?;
             }

@@ -1,4 +1,4 @@
-//! The head a second time, in eight bits a weight: enough to say which rows need full precision.
+//! The head a second time, in eight bits a weight: enough to say which rows need full precision, six of them for most.
 
 use super::{RowMatrix, weights::Loader};
 use crate::{
@@ -17,17 +17,20 @@ use std::ops::Range;
 /// The tensor of a packed file that holds the planes.
 pub(super) const NAME: &str = "tern.head";
 /// Bytes of the bounds of a row, in a file and in memory.
-pub(super) const BOUNDS: usize = 12;
+pub(super) const BOUNDS: usize = 16;
 /// A head with fewer weights is read whole as quickly.
 const WORTH: usize = 1 << 23;
 /// Rows that one task splits.
 const TASK: usize = 256;
 
-/// Nibbles of every row in two planes, and what they leave out (see [`crate::kernels::screen`]).
+/// Bits of every row in three planes, and what they leave out (see [`crate::kernels::screen`]).
 #[derive(Debug)]
 pub struct Planes {
     k: usize,
+    /// Nibbles.
     high: Bytes,
+    /// Pairs.
+    middle: Bytes,
     low: Bytes,
     bounds: Vec<RowBounds>,
 }
@@ -51,13 +54,19 @@ impl Planes {
         &self.high.as_slice()[rows.start * self.k / 2..rows.end * self.k / 2]
     }
 
-    /// The low nibbles of some rows.
+    /// The pairs of bits below them, `k / 4` bytes each.
     #[must_use]
-    pub fn low(&self, rows: Range<usize>) -> &[u8] {
-        &self.low.as_slice()[rows.start * self.k / 2..rows.end * self.k / 2]
+    pub fn middle(&self, rows: Range<usize>) -> &[u8] {
+        &self.middle.as_slice()[rows.start * self.k / 4..rows.end * self.k / 4]
     }
 
-    /// What the nibbles leave out, a row.
+    /// The lowest pairs, `k / 4` bytes each.
+    #[must_use]
+    pub fn low(&self, rows: Range<usize>) -> &[u8] {
+        &self.low.as_slice()[rows.start * self.k / 4..rows.end * self.k / 4]
+    }
+
+    /// What the planes leave out, a row.
     #[must_use]
     pub fn bounds(&self) -> &[RowBounds] {
         &self.bounds
@@ -77,7 +86,7 @@ impl Planes {
 
     /// The bounds as a file holds them.
     pub(super) fn bounds_as_bytes(&self) -> Vec<u8> {
-        let floats = |row: &RowBounds| [row.step, row.rest, row.norm];
+        let floats = |row: &RowBounds| [row.step, row.rest, row.coarse, row.norm];
         self.bounds.iter().flat_map(floats).flat_map(f32::to_le_bytes).collect()
     }
 }
@@ -102,7 +111,11 @@ impl Loader<'_, '_> {
             None => Ok(None),
             Some(true) => {
                 let tensor = self.find(NAME, rows, k)?;
-                self.brought(&tensor, rows, k).map(Some)
+                let brought = self.brought(&tensor, rows, k)?;
+                if self.options.verify {
+                    self.verify(head, &brought)?;
+                }
+                Ok(Some(brought))
             }
             Some(false) => self.split(head).map(Some),
         }
@@ -115,57 +128,92 @@ impl Loader<'_, '_> {
             return Err(Error::bad_model(NAME, rule));
         }
         let (source, start) = (self.gguf.source(), tensor.range().start);
-        let plane = (rows * k / 2) as u64;
-        let floats = source.bytes(start + 2 * plane..tensor.range().end)?;
+        let quarter = (rows * k / 4) as u64;
+        let floats = source.bytes(start + 4 * quarter..tensor.range().end)?;
         let float = |bytes: &[u8]| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let bounds = floats.chunks_exact(BOUNDS).map(|row| RowBounds {
             step: float(row),
             rest: float(&row[4..]),
-            norm: float(&row[8..]),
+            coarse: float(&row[8..]),
+            norm: float(&row[12..]),
         });
+        let part = |from: u64, to: u64| {
+            Bytes::from_source(source, start + from * quarter..start + to * quarter)
+        };
         let planes = Planes {
             k,
-            high: Bytes::from_source(source, start..start + plane)?,
-            low: Bytes::from_source(source, start + plane..start + 2 * plane)?,
+            high: part(0, 2)?,
+            middle: part(2, 3)?,
+            low: part(3, 4)?,
             bounds: bounds.collect(),
         };
         self.step()?;
         Ok(planes)
     }
 
+    /// Whether what the file brought is what its head gives.
+    fn verify(&mut self, head: &RowMatrix, brought: &Planes) -> Result<()> {
+        let made = self.split(head)?;
+        let bits = |row: &RowBounds| [row.step, row.rest, row.coarse, row.norm].map(f32::to_bits);
+        let (rows, bounds) = (0..made.rows(), made.bounds.iter().zip(&brought.bounds));
+        let differs = bounds
+            .enumerate()
+            .find_map(|(row, (made, brought))| (bits(made) != bits(brought)).then_some(row));
+        let differs = differs.or_else(|| {
+            rows.clone().find(|row| {
+                let row = *row..row + 1;
+                made.high(row.clone()) != brought.high(row.clone())
+                    || made.middle(row.clone()) != brought.middle(row.clone())
+                    || made.low(row.clone()) != brought.low(row)
+            })
+        });
+        match differs {
+            None => Ok(()),
+            Some(row) => {
+                let rule = format!("row {row} is not what the head gives: convert the model again");
+                Err(Error::bad_model(NAME, rule))
+            }
+        }
+    }
+
     /// Splits every row, on the pool.
     fn split(&mut self, head: &RowMatrix) -> Result<Planes> {
         let (rows, k, kernels) = (head.rows(), head.k(), self.kernels);
         let mut high = Pages::zeroed(rows * k / 2)?;
-        let mut low = Pages::zeroed(rows * k / 2)?;
+        let [mut middle, mut low] = [Pages::zeroed(rows * k / 4)?, Pages::zeroed(rows * k / 4)?];
         let mut bounds = Vec::new();
         let out_of_memory =
             |_| Error::OutOfMemory { what: "bounds of the head", bytes: (rows * BOUNDS) as u64 };
         bounds.try_reserve_exact(rows).map_err(out_of_memory)?;
         bounds.resize(rows, RowBounds::default());
-        let (cancel, task) = (&self.cancel, TASK * k / 2);
+        let (cancel, quarter) = (&self.cancel, TASK * k / 4);
         self.pool.install(|| {
             let planes = high
                 .as_mut_slice()
-                .par_chunks_mut(task)
-                .zip(low.as_mut_slice().par_chunks_mut(task));
+                .par_chunks_mut(2 * quarter)
+                .zip(middle.as_mut_slice().par_chunks_mut(quarter))
+                .zip(low.as_mut_slice().par_chunks_mut(quarter));
             planes.zip(bounds.par_chunks_mut(TASK)).enumerate().try_for_each_init(
                 || try_zeroed(k, "a row"),
-                |row, (task, ((high, low), bounds))| {
+                |row, (task, (((high, middle), low), bounds))| {
                     cancel.check()?;
                     let row = row
                         .as_mut()
                         .map_err(|_| Error::OutOfMemory { what: "a row", bytes: 4 * k as u64 })?;
-                    let planes = high.chunks_exact_mut(k / 2).zip(low.chunks_exact_mut(k / 2));
-                    for (i, ((high, low), bounds)) in planes.zip(bounds).enumerate() {
+                    let high = high.chunks_exact_mut(k / 2);
+                    let pairs = middle.chunks_exact_mut(k / 4).zip(low.chunks_exact_mut(k / 4));
+                    for (i, ((high, (middle, low)), bounds)) in
+                        high.zip(pairs).zip(bounds).enumerate()
+                    {
                         let r = task * TASK + i;
                         Kernels::decode_row(head.row_range(r..r + 1), head.kind(), row);
-                        *bounds = kernels.split_row(row, high, low);
+                        *bounds = kernels.split_row(row, [high, middle, low]);
                     }
                     Ok::<(), Error>(())
                 },
             )
         })?;
-        Ok(Planes { k, high: Bytes::Owned(high), low: Bytes::Owned(low), bounds })
+        let [high, middle, low] = [high, middle, low].map(Bytes::Owned);
+        Ok(Planes { k, high, middle, low, bounds })
     }
 }

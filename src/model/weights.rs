@@ -145,6 +145,7 @@ impl Loader<'_, '_> {
     /// Reads and packs everything.
     pub(super) fn weights(mut self, config: &Config) -> Result<Weights> {
         let (width, vocab) = (config.n_embd, config.n_vocab);
+        super::convert::check_version(self.gguf)?;
         let embedding = self.rows("token_embd.weight", vocab, width)?;
         let output = match self.gguf.tensor("output.weight") {
             Some(_) => Some(self.rows("output.weight", vocab, width)?),

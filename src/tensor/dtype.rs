@@ -38,7 +38,7 @@ pub enum DType {
     TERN_R2_32,
     /// This library's columns of 256 rows, two bits a trit, then one f32 scale a row.
     TERN_C2_256,
-    /// This library's screen of a head: high nibbles of all rows, low nibbles of all rows, then three f32 a row.
+    /// This library's screen of a head: high nibbles of all rows, middle pairs, low pairs, then four f32 a row.
     TERN_H8,
 }
 
@@ -77,7 +77,7 @@ const LAYOUTS: &[Layout] = &[
     layout(DType::TERN_T3_32, 0x7e02, "TERN_T3_32", 128, 32, 0),
     layout(DType::TERN_R2_32, 0x7e03, "TERN_R2_32", 256, 64, 0),
     layout(DType::TERN_C2_256, 0x7e04, "TERN_C2_256", 128, 32, 0),
-    layout(DType::TERN_H8, 0x7e05, "TERN_H8", 128, 128, 0),
+    layout(DType::TERN_H8, 0x7e06, "TERN_H8", 128, 128, 0),
 ];
 
 const fn layout(
@@ -173,7 +173,7 @@ impl DType {
             self.row_bytes(shape.columns())?;
             return DType::packed_bytes(shape, panel);
         }
-        let extra = if self == DType::TERN_H8 { 12 } else { 0 };
+        let extra = if self == DType::TERN_H8 { 16 } else { 0 };
         let row = self.row_bytes(shape.columns())?.checked_add(extra)?;
         let rows = row.checked_mul(shape.rows())?;
         rows.checked_add(self.layout().tail_bytes)

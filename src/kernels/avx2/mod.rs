@@ -12,6 +12,7 @@ mod ahead;
 pub(super) mod attend;
 mod dots;
 pub(super) mod float;
+mod pairs;
 pub(super) mod rows;
 pub(super) mod several;
 pub(super) mod sparse;
@@ -40,7 +41,9 @@ pub(super) const TABLE: Kernels = Kernels {
     row_dots: rows::row_dots,
     sparse: sparse::SPARSE,
     split_row,
+    limits,
     nibbles: sparse::nibbles,
+    pairs: pairs::pairs,
 };
 
 stamp!(ops::Hardware, "avx2,fma");

@@ -211,7 +211,7 @@ pub(super) fn add_i32(sums: &mut [i32; 8], x: __m256i) {
 
 /// 32 acts.
 #[target_feature(enable = "avx2")]
-fn load_i8(acts: &[i8; 32]) -> __m256i {
+pub(super) fn load_i8(acts: &[i8; 32]) -> __m256i {
     // SAFETY: the array is 32 readable bytes, and `loadu` asks no alignment.
     unsafe { _mm256_loadu_si256(acts.as_ptr().cast()) }
 }

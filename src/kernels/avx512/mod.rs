@@ -15,6 +15,7 @@ mod dots;
 mod float;
 mod nibbles;
 mod ordered;
+mod pairs;
 mod rows;
 mod sparse;
 
@@ -46,7 +47,9 @@ macro_rules! table {
             row_dots: rows::row_dots,
             sparse: sparse::SPARSE,
             split_row,
+            limits,
             nibbles: nibbles::nibbles,
+            pairs: pairs::pairs,
         };
     };
 }

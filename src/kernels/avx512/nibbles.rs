@@ -35,7 +35,7 @@ pub(super) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
 }
 
 /// The first of rows that lie one behind the other.
-fn run(live: &[u32]) -> Option<usize> {
+pub(super) fn run(live: &[u32]) -> Option<usize> {
     let first = *live.first()?;
     let next = |(row, n): (&u32, u32)| *row == first.wrapping_add(n);
     live.iter().zip(0..).all(next).then_some(first as usize)

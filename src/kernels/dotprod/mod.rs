@@ -24,6 +24,7 @@ use super::{
 use crate::ops::norm::RowScale;
 use std::arch::{aarch64::*, asm, is_aarch64_feature_detected};
 
+pub(super) mod pairs;
 pub(super) mod sparse;
 
 /// Steps unpacked at a time: 8 KiB, beside as many of activations.
@@ -35,6 +36,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     dots,
     sparse: sparse::SPARSE,
     nibbles: sparse::nibbles,
+    pairs: pairs::pairs,
     ..neon::KERNELS
 };
 

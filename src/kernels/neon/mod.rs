@@ -16,6 +16,7 @@ mod attend;
 mod chunks;
 mod dots;
 mod float;
+mod pairs;
 mod rows;
 mod sparse;
 
@@ -43,7 +44,9 @@ pub(super) static KERNELS: Kernels = Kernels {
     row_dots: rows::row_dots,
     sparse: sparse::SPARSE,
     split_row,
+    limits,
     nibbles: sparse::nibbles,
+    pairs: pairs::pairs,
 };
 
 stamp!(ops::Hardware, "neon");

@@ -1,0 +1,188 @@
+//! No bound is left, by any table, for any state.
+
+use super::*;
+use crate::kernels::RowType;
+
+struct Head {
+    k: usize,
+    rows: Vec<f32>,
+    /// High, middle, low.
+    planes: [Vec<u8>; 3],
+    bounds: Vec<RowBounds>,
+}
+
+/// What is said of one row: its score, and about what it is and at most, by each kind of bound.
+struct Said {
+    score: f32,
+    coarse: (f32, f32),
+    likely: (f32, f32),
+    /// Both ways to the same bounds.
+    fine: [(f32, f32); 2],
+}
+
+/// Whether a score is at most what is said, and at least as far from it the other way.
+fn holds(score: f32, (about, most): (f32, f32)) -> bool {
+    let bound = most - about;
+    (score - about).abs() <= bound * (1.0 + f32::EPSILON) && score <= most
+}
+
+impl Head {
+    fn new(k: usize, rows: Vec<f32>) -> Self {
+        let mut planes = [2, 4, 4].map(|share| vec![0; rows.len() / share]);
+        let [high, middle, low] = &mut planes;
+        let pairs = middle.chunks_exact_mut(k / 4).zip(low.chunks_exact_mut(k / 4));
+        let bounds = (rows.chunks_exact(k).zip(high.chunks_exact_mut(k / 2)).zip(pairs))
+            .map(|((row, high), (middle, low))| Kernels::best().split_row(row, [high, middle, low]))
+            .collect();
+        Self { k, rows, planes, bounds }
+    }
+
+    fn score(&self, table: &Kernels, state: &[f32]) -> Vec<Said> {
+        let (k, count) = (self.k, self.bounds.len());
+        let (mut first, mut second) = (vec![0; k], vec![0; k]);
+        let split = Split::new(state, &mut first, &mut second);
+        let live: Vec<u32> = (0..count as u32).collect();
+        let mut high = vec![[0; 2]; count];
+        let [of_high, of_middle, of_low] = &self.planes;
+        table.nibbles(PlaneOf { rows: of_high, k, codes: split.codes }, &live, &mut high);
+        let [middle, low] = [of_middle, of_low].map(|rows| {
+            let mut sums = vec![0; count];
+            table.pairs(PairsOf { rows, k, codes: split.codes[0] }, &live, &mut sums);
+            sums
+        });
+        let bytes: Vec<u8> = self.rows.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let mut scores = vec![0.0; count];
+        table.row_dots(&bytes, RowType::F32, state, k, &mut scores);
+        let limits = |middle| {
+            let (mut score, mut upper) = (vec![0.0; count], vec![0.0; count]);
+            let sums = RowSums { bounds: &self.bounds, high: &high, middle };
+            table.limits(&split, sums, &mut score, &mut upper);
+            score.into_iter().zip(upper).collect::<Vec<_>>()
+        };
+        let (coarse, likely) = (limits(Some(&middle)), limits(None));
+        (0..count)
+            .map(|r| Said {
+                score: scores[r],
+                coarse: coarse[r],
+                likely: likely[r],
+                fine: [
+                    split.refine_coarse(&self.bounds[r], coarse[r].0, low[r]),
+                    split.refine_likely(&self.bounds[r], likely[r].0, middle[r], low[r]),
+                ],
+            })
+            .collect()
+    }
+}
+
+fn normal(rng: &mut fastrand::Rng) -> f32 {
+    (0..12).map(|_| rng.f32()).sum::<f32>() - 6.0
+}
+
+#[test]
+fn no_score_leaves_its_bound() {
+    let mut rng = fastrand::Rng::with_seed(21);
+    for table in Kernels::available() {
+        for (k, scale) in [(128, 1.0f32), (640, 1e-3), (2560, 300.0), (2560, 1e-30)] {
+            let rows = (0..40 * k).map(|_| normal(&mut rng) * scale).collect();
+            let head = Head::new(k, rows);
+            for state in 0..3 {
+                let state: Vec<f32> = match state {
+                    0 => (0..k).map(|_| normal(&mut rng)).collect(),
+                    1 => (0..k).map(|i| if i % 97 == 0 { 50.0 } else { 1e-3 }).collect(),
+                    _ => head.rows[..k].to_vec(),
+                };
+                for (r, said) in head.score(table, &state).into_iter().enumerate() {
+                    let at = format!("{}, k {k}, row {r}: {}", table.name(), said.score);
+                    for kind in [said.coarse, said.likely] {
+                        assert!(holds(said.score, kind), "{at} leaves {kind:?}");
+                    }
+                    let width = said.coarse.1 - said.coarse.0;
+                    for (about, most) in said.fine {
+                        assert!(
+                            holds(said.score, (about, most)),
+                            "{at} leaves fine {about}, {most}"
+                        );
+                        let narrow = most - about < 0.6 * width || scale < 1e-20;
+                        assert!(narrow, "{at}: {} of {width}", most - about);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_splits_alike() {
+    let mut rng = fastrand::Rng::with_seed(23);
+    for k in [128, 640, 2560] {
+        let mut row: Vec<f32> = (0..k).map(|_| normal(&mut rng)).collect();
+        for strange in [0.0, f32::INFINITY, f32::NAN] {
+            row[7] = strange;
+            let split = |table: &Kernels| {
+                let mut planes = [vec![1; k / 2], vec![2; k / 4], vec![3; k / 4]];
+                let [high, middle, low] = &mut planes;
+                let bounds = table.split_row(&row, [high, middle, low]);
+                let bits = [bounds.step, bounds.rest, bounds.coarse, bounds.norm];
+                (planes, if strange.is_finite() { bits.map(f32::to_bits) } else { [0; 4] })
+            };
+            for table in Kernels::available() {
+                assert!(split(table) == split(Kernels::scalar()), "{} {k}", table.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bound_is_met_by_the_worst_state() {
+    let mut rng = fastrand::Rng::with_seed(22);
+    let k = 1280;
+    let head = Head::new(k, (0..k).map(|_| normal(&mut rng)).collect());
+    let bounds = head.bounds[0];
+    let code = |x: &f32| (x / bounds.step).round_ties_even();
+    let pair = |x: &f32| ((code(x) as i32 + 128) & 3) as f32 - 1.5;
+    // The states along what the codes leave out: Cauchy-Schwarz is met.
+    let fine = |x: &f32| x - bounds.step * code(x);
+    let coarse = |x: &f32| fine(x) + bounds.step * pair(x);
+    let states =
+        [head.rows.iter().map(fine).collect::<Vec<f32>>(), head.rows.iter().map(coarse).collect()];
+    for (state, is_fine) in states.iter().zip([true, false]) {
+        let said = &head.score(Kernels::best(), state)[0];
+        let (about, most) = if is_fine { said.fine[0] } else { said.coarse };
+        // The part of the bound for the second term of the state is a sum of magnitudes, and rarely met.
+        let (off, bound) = ((said.score - about).abs(), most - about);
+        assert!(
+            off <= bound && off > 0.7 * bound,
+            "{}, {off} of {bound}, fine {is_fine}",
+            said.score
+        );
+    }
+}
+
+#[test]
+fn what_is_not_finite_survives() {
+    let k = 128;
+    // Whatever the others come to, such a row is not below it.
+    let survives = |most: f32| most.partial_cmp(&1e30) != Some(std::cmp::Ordering::Less);
+    for strange in [f32::NAN, f32::INFINITY, f32::MAX] {
+        let mut rows = vec![1.0; 2 * k];
+        rows[5] = strange;
+        let head = Head::new(k, rows);
+        for sign in [1.0, -1.0] {
+            let state: Vec<f32> = (0..k).map(|i| if i == 5 { 2.0 * sign } else { 1.0 }).collect();
+            let said = head.score(Kernels::best(), &state);
+            assert!(survives(said[0].coarse.1), "{strange}: {:?}", said[0].coarse);
+            assert!(said[0].fine.iter().all(|(_, most)| survives(*most)), "{:?}", said[0].fine);
+            for fine in said[1].fine {
+                assert!(holds(said[1].score, fine) && fine.1 - fine.0 < 1.0, "{fine:?}");
+            }
+        }
+    }
+    let head = Head::new(k, vec![1.0; k]);
+    let mut state = vec![1.0; k];
+    state[7] = f32::NAN;
+    let said = &head.score(Kernels::best(), &state)[0];
+    assert!(survives(said.coarse.1) && said.fine.iter().all(|(_, most)| survives(*most)));
+    let said = &head.score(Kernels::best(), &vec![0.0; k])[0];
+    let (about, most) = said.coarse;
+    assert!(said.score == 0.0 && about == 0.0 && (0.0..1e-20).contains(&most), "{about}, {most}");
+}
