@@ -69,13 +69,15 @@ pub(crate) fn row(
 /// Blocks of 128: byte `i` holds weights `i`, `32 + i`, `64 + i`, `96 + i` from its top bits down.
 fn i2_s(bytes: &[u8], codes: &mut [u8]) -> Result<(), &'static str> {
     let mut threes = 0;
-    for (bytes, codes) in bytes.chunks_exact(32).zip(codes.chunks_exact_mut(128)) {
-        for (plane, codes) in codes.chunks_exact_mut(32).enumerate() {
-            for (byte, code) in bytes.iter().zip(codes) {
-                *code = byte >> (6 - 2 * plane) & 3;
-                threes |= *code & (*code >> 1);
-            }
+    let (blocks, _) = bytes.as_chunks::<32>();
+    let (codes, _) = codes.as_chunks_mut::<128>();
+    for (bytes, codes) in blocks.iter().zip(codes) {
+        let (planes, _) = codes.as_chunks_mut::<32>();
+        for (plane, codes) in planes.iter_mut().enumerate() {
+            *codes = bytes.map(|byte| byte >> (6 - 2 * plane) & 3);
         }
+        // A code of 3 has both of its bits.
+        threes |= bytes.iter().fold(0, |threes, byte| threes | byte & (byte >> 1) & 0x55);
     }
     if threes == 0 { Ok(()) } else { Err("code 3 is no trit") }
 }

@@ -15,61 +15,124 @@ use rayon::prelude::*;
 /// Lays the codes of one panel's rows, `[form rows][k]`, into its bytes.
 pub(crate) fn pack_panel(form: Form, k: usize, codes: &[u8], panel: &mut [u8]) {
     match form.code {
-        Code::Rows => return pack_rows(codes, panel),
-        Code::Columns => return pack_columns(k, codes, panel),
-        Code::Bits2 | Code::Base3 => {}
+        Code::Rows => pack_rows(codes, panel),
+        Code::Columns => pack_columns(k, codes, panel),
+        Code::Bits2 => pack_words::<16>(form, k, codes, panel, bits2),
+        Code::Base3 => pack_words::<20>(form, k, codes, panel, base3),
     }
-    let (step, mut tail) = (form.step(), [1u8; 20]);
+}
+
+/// Dense panels: a word of four bytes for each row and step, the rows of a step side by side.
+fn pack_words<const STEP: usize>(
+    form: Form,
+    k: usize,
+    codes: &[u8],
+    panel: &mut [u8],
+    word: impl Fn(&[u8; STEP]) -> u32,
+) {
+    let (words, _) = panel.as_chunks_mut::<4>();
     for (r, row) in codes.chunks_exact(k).enumerate() {
-        let mut place = r * 4;
-        let mut steps = row.chunks_exact(step);
-        for step_codes in &mut steps {
-            panel[place..place + 4].copy_from_slice(&word(form.code, step_codes));
-            place += form.rows() * 4;
+        let (steps, rest) = row.as_chunks::<STEP>();
+        let mut words = words.iter_mut().skip(r).step_by(form.rows());
+        for (step, bytes) in steps.iter().zip(&mut words) {
+            *bytes = word(step).to_le_bytes();
         }
-        let rest = steps.remainder();
-        if !rest.is_empty() {
-            tail[..rest.len()].copy_from_slice(rest);
-            tail[rest.len()..].fill(1);
-            panel[place..place + 4].copy_from_slice(&word(form.code, &tail[..step]));
+        if let (false, Some(bytes)) = (rest.is_empty(), words.next()) {
+            let mut step = [1; STEP];
+            step[..rest.len()].copy_from_slice(rest);
+            *bytes = word(&step).to_le_bytes();
         }
     }
+}
+
+/// Four bytes of four codes each, the first lowest.
+fn bits2(codes: &[u8; 16]) -> u32 {
+    let field = fields(codes);
+    field(0) | field(1) << 2 | field(2) << 4 | field(3) << 6
+}
+
+/// Four bytes of five codes each. No byte carries into the next: at most 250.
+fn base3(codes: &[u8; 20]) -> u32 {
+    let field = fields(codes);
+    field(0) + 3 * field(1) + 9 * field(2) + 27 * field(3) + 85 * field(4)
+}
+
+/// Four codes at a time, one in each byte.
+fn fields<const STEP: usize>(codes: &[u8; STEP]) -> impl Fn(usize) -> u32 {
+    let (fields, _) = codes.as_chunks::<4>();
+    |f| u32::from_le_bytes(fields[f])
 }
 
 /// Rows of whole blocks: byte `i` of a block holds its weights `64*f + i`.
 fn pack_rows(codes: &[u8], panel: &mut [u8]) {
-    for (block, codes) in panel.chunks_exact_mut(64).zip(codes.chunks_exact(256)) {
-        for (i, byte) in block.iter_mut().enumerate() {
-            *byte = (0..4).map(|f| codes[64 * f + i] << (2 * f)).sum();
-        }
+    let (blocks, _) = panel.as_chunks_mut::<64>();
+    let (codes, _) = codes.as_chunks::<256>();
+    for (block, codes) in blocks.iter_mut().zip(codes) {
+        let (fields, _) = codes.as_chunks::<64>();
+        *block = merged([&fields[0], &fields[1], &fields[2], &fields[3]]);
     }
+}
+
+/// Four codes to a byte, the first lowest.
+fn merged(fields: [&[u8; 64]; 4]) -> [u8; 64] {
+    std::array::from_fn(|i| {
+        fields[0][i] | fields[1][i] << 2 | fields[2][i] << 4 | fields[3][i] << 6
+    })
 }
 
 /// Columns of 256 rows: byte `i` of a column holds the rows `64*f + i`.
 fn pack_columns(k: usize, codes: &[u8], panel: &mut [u8]) {
-    panel[k * 64..].fill(0b01_01_01_01);
-    // Row by row within a stretch of columns that the nearest cache holds.
-    for (first, columns) in panel[..k * 64].chunks_mut(64 * 64).enumerate() {
-        columns.fill(0);
-        for (r, row) in codes.chunks_exact(k).enumerate() {
-            for (column, code) in columns.chunks_exact_mut(64).zip(&row[64 * first..]) {
-                column[r % 64] |= code << (2 * (r / 64));
+    let (columns, padding) = panel.split_at_mut(k * 64);
+    padding.fill(0b01_01_01_01);
+    // Squares of 64 columns by 64 bytes: the nearest cache holds one before and after it is turned.
+    let mut square = [[0u8; 64]; 64];
+    for (first, columns) in columns.chunks_mut(64 * 64).enumerate() {
+        let len = columns.len() / 64;
+        for (i, out) in square.iter_mut().enumerate() {
+            let row = |f: usize| &codes[(64 * f + i) * k + 64 * first..][..len];
+            match [0, 1, 2, 3].map(|f| row(f).first_chunk()) {
+                [Some(a), Some(b), Some(c), Some(d)] => *out = merged([a, b, c, d]),
+                // The last columns, where they are no whole square.
+                _ => {
+                    for (column, out) in out[..len].iter_mut().enumerate() {
+                        *out = (0..4).map(|f| row(f)[column] << (2 * f)).sum();
+                    }
+                }
+            }
+        }
+        turn(&square, columns);
+    }
+}
+
+/// Writes the columns of a square one after the other, as many as `out` has room for.
+fn turn(square: &[[u8; 64]; 64], out: &mut [u8]) {
+    let (columns, _) = out.as_chunks_mut::<64>();
+    for (c, columns) in columns.chunks_mut(8).enumerate() {
+        for r in 0..8 {
+            let rows = std::array::from_fn(|i| {
+                let (words, _) = square[8 * r + i].as_chunks::<8>();
+                u64::from_le_bytes(words[c])
+            });
+            for (column, word) in columns.iter_mut().zip(turned(rows)) {
+                column[8 * r..][..8].copy_from_slice(&word.to_le_bytes());
             }
         }
     }
 }
 
-/// The four bytes of one row and step. The fields of a byte never carry into the next: at most 250.
-fn word(code: Code, codes: &[u8]) -> [u8; 4] {
-    let field = |f: usize| {
-        u32::from_le_bytes([codes[4 * f], codes[4 * f + 1], codes[4 * f + 2], codes[4 * f + 3]])
-    };
-    let word = match code {
-        Code::Bits2 => field(0) | field(1) << 2 | field(2) << 4 | field(3) << 6,
-        Code::Base3 => field(0) + 3 * field(1) + 9 * field(2) + 27 * field(3) + 85 * field(4),
-        Code::Rows | Code::Columns => unreachable!("the sparse forms have no words"),
-    };
-    word.to_le_bytes()
+/// Rows of eight bytes to columns of eight bytes, in three rounds of swaps: of halves, of quarters, of bytes.
+fn turned(mut rows: [u64; 8]) -> [u64; 8] {
+    for (distance, keep) in
+        [(4, 0x0000_0000_ffff_ffff), (2, 0x0000_ffff_0000_ffff), (1, 0x00ff_00ff_00ff_00ff)]
+    {
+        let shift = 8 * distance;
+        for i in (0..8).filter(|i| i & distance == 0) {
+            let (a, b) = (rows[i], rows[i + distance]);
+            rows[i] = a & keep | (b & keep) << shift;
+            rows[i + distance] = (a >> shift) & keep | b & !keep;
+        }
+    }
+    rows
 }
 
 /// The codes of one panel's rows, `[form rows][k]`.
@@ -245,13 +308,18 @@ mod tests {
         let mut rng = fastrand::Rng::with_seed(1);
         for (code, tiles) in FORMS {
             let form = Form { code, tiles };
-            for k in [128, 256, 384, 640].into_iter().filter(|k| form.fits(*k)) {
+            for k in [4, 100, 128, 256, 384, 640, 768].into_iter().filter(|k| form.fits(*k)) {
                 let codes: Vec<u8> = (0..form.rows() * k).map(|_| rng.u8(0..3)).collect();
                 let mut panel = vec![0; form.panel_bytes(k)];
                 pack_panel(form, k, &codes, &mut panel);
-                let mut got = vec![9; codes.len()];
-                unpack_panel(form, k, &panel, &mut got);
-                assert_eq!(got, codes, "{form:?}, k {k}");
+                // With what pads the last step, which is code 1.
+                let whole = form.steps(k) * form.step();
+                let mut got = vec![9; form.rows() * whole];
+                unpack_panel(form, whole, &panel, &mut got);
+                for (r, (got, codes)) in got.chunks(whole).zip(codes.chunks(k)).enumerate() {
+                    assert_eq!(got[..k], *codes, "{form:?}, k {k}, row {r}");
+                    assert!(got[k..].iter().all(|code| *code == 1), "{form:?}, k {k}: {got:?}");
+                }
             }
         }
     }
