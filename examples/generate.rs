@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let prompt = args.words()?.join(" ");
 
     let model = Model::open(path, LoadOptions::default())?;
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = model.tokenizer();
     let tokens = tokenizer.encode(&prompt, true, false, None)?;
     let mut context = Context::new(&model, ContextOptions::default())?;
     context.eval(&tokens, EvalOptions::default())?;

@@ -36,7 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pool = ThreadPool::new(&ThreadPoolOptions { threads, ..Default::default() })?;
     let mut context =
         Context::new(&model, ContextOptions { n_ctx, pool: Some(pool), ..Default::default() })?;
-    let tokenizer = model.tokenizer()?;
+    let tokenizer = model.tokenizer();
     let text = std::fs::read_to_string(&file)?;
     let tokens = tokenizer.encode(&text, true, false, None)?;
     let bos = tokenizer.bos().filter(|_| tokenizer.adds_bos());

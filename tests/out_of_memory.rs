@@ -227,7 +227,7 @@ fn any_large_allocation_may_fail() {
 
 /// A model whose weights and pages are far larger than anything else in the process.
 fn heavy() -> Plan {
-    Plan { width: 1024, ffn: 1024, heads: 8, kv_heads: 8, layers: 4, context: 4096, ..plan() }
+    Plan { width: 1024, ffn: 1024, heads: 8, kv_heads: 8, layers: 4, context: 16384, ..plan() }
 }
 
 #[test]
@@ -299,7 +299,8 @@ mod limited {
             limit(None);
         }
         let model = load(&path, true).expect("there is room again");
-        let tokens = prompt(4000);
+        // More pages than the unused part of a thread's heap, up to 64 MB, has room for.
+        let tokens = prompt(16000);
         let mut context = Context::new(&model, options(KvType::F16)).expect("small");
         context.eval(&tokens[..20], EvalOptions::default()).expect("fits");
         let page = context.cache_bytes();

@@ -165,7 +165,7 @@ fn scores_are_the_log_probabilities_of_an_eval() {
 #[test]
 fn choices_are_weighed_by_their_tokens() {
     let model = model();
-    let tokenizer = model.tokenizer().expect("a vocabulary");
+    let tokenizer = model.tokenizer();
     let tokens = tokenizer.encode("User: Tell me a story.", true, true, None).expect("text");
     let mut context = filled(&model, &tokens, ContextOptions::default());
     let texts = [

@@ -14,7 +14,7 @@ fn open(name: &str) -> Model {
 
 /// Mean loss over some stories, each BOS, text and EOS in windows of 512: nats a token, tokens, bytes.
 fn held_out(model: &Model, stories: &[&str]) -> (f64, usize, usize) {
-    let tokenizer = model.tokenizer().expect("a vocabulary");
+    let tokenizer = model.tokenizer();
     let (bos, eos) = (tokenizer.bos().expect("BOS"), tokenizer.eos().expect("EOS"));
     let (mut sum, mut count, mut bytes) = (0.0, 0, 0);
     let mut context =

@@ -58,7 +58,7 @@ pub(crate) fn tokens(model: &Model, text: Option<&Path>, len: usize) -> Result<V
         let vocab = model.config().n_vocab as i32;
         return Ok((0..len).map(|_| rng.i32(0..vocab)).collect());
     };
-    let tokens = model.tokenizer()?.encode(&std::fs::read_to_string(path)?, true, false, None)?;
+    let tokens = model.tokenizer().encode(&std::fs::read_to_string(path)?, true, false, None)?;
     if tokens.is_empty() {
         return Err(format!("{}: no token in it", path.display()).into());
     }

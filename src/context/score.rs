@@ -142,7 +142,7 @@ impl Context {
             return Err(Error::InvalidArgument("no choices".into()));
         }
         let model = self.model.clone();
-        let tokenizer = model.tokenizer()?;
+        let tokenizer = model.tokenizer();
         let mut tokens = Vec::with_capacity(choices.len());
         for (i, choice) in choices.iter().enumerate() {
             let ids = tokenizer.encode(choice, false, false, cancel)?;

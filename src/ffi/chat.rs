@@ -106,7 +106,7 @@ pub unsafe extern "C" fn tern_chat_apply_template(
             ))?),
         };
         let prompt = set & TERN_CHAT_ADD_GENERATION_PROMPT != 0;
-        let text = model.tokenizer()?.chat_text(&template, &messages, prompt)?;
+        let text = model.tokenizer().chat_text(&template, &messages, prompt)?;
         call.give_text(text.as_bytes(), buf, cap, out_len)
     })
 }

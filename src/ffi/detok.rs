@@ -34,7 +34,6 @@ pub unsafe extern "C" fn tern_detok_new(
         let model = call.hold(model, "model")?;
         let out = call.out(out_detok, "out_detok")?;
         let detok = Detok::new(decode_options(flags)?);
-        model.tokenizer()?;
         out.write(Handle::give(Decoder { model: Model::clone(&model), detok }));
         Ok(TERN_OK)
     })
@@ -52,7 +51,7 @@ pub unsafe extern "C" fn tern_detok_push(
     // SAFETY: the room's contract.
     let call = unsafe { Call::begin() };
     push(&call, detok, out_utf8, out_len, |decoder| {
-        decoder.detok.push(decoder.model.tokenizer()?, token)
+        decoder.detok.push(decoder.model.tokenizer(), token)
     })
 }
 

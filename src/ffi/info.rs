@@ -53,7 +53,7 @@ pub unsafe extern "C" fn tern_model_get_info(
     call.run(|call| {
         let model = call.hold(model, "model")?;
         let out = call.out_struct(out_info, "out_info")?;
-        let (config, tokenizer) = (model.config(), model.tokenizer()?);
+        let (config, tokenizer) = (model.config(), model.tokenizer());
         let small = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         out.write(&tern_model_info {
             size: 0,

@@ -46,7 +46,7 @@ pub unsafe extern "C" fn tern_tokenize(
         let model = call.hold(model, "model")?;
         let text = call.text(text, len, "text")?;
         let set = self::flags(flags, TERN_TOK_ADD_SPECIAL | TERN_TOK_PARSE_SPECIAL)?;
-        let tokens = model.tokenizer()?.encode(
+        let tokens = model.tokenizer().encode(
             text,
             set & TERN_TOK_ADD_SPECIAL != 0,
             set & TERN_TOK_PARSE_SPECIAL != 0,
@@ -74,7 +74,7 @@ pub unsafe extern "C" fn tern_detokenize(
     call.run(|call| {
         let model = call.hold(model, "model")?;
         let tokens = call.array(tokens, n, "tokens")?;
-        let bytes = model.tokenizer()?.decode(tokens, decode_options(flags)?)?;
+        let bytes = model.tokenizer().decode(tokens, decode_options(flags)?)?;
         call.give_text(&bytes, buf, cap, out_len)
     })
 }
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn tern_token_to_piece(
     call.run(|call| {
         let model = call.hold(model, "model")?;
         let render = decode_options(flags)?.render_special;
-        call.give_text(model.tokenizer()?.piece(token, render)?, buf, cap, out_len)
+        call.give_text(model.tokenizer().piece(token, render)?, buf, cap, out_len)
     })
 }
 
@@ -111,7 +111,7 @@ pub unsafe extern "C" fn tern_token_is_eog(
     call.run(|call| {
         let model = call.hold(model, "model")?;
         let out = call.out(out_is_eog, "out_is_eog")?;
-        out.write(model.tokenizer()?.is_eog(token)?.into());
+        out.write(model.tokenizer().is_eog(token)?.into());
         Ok(TERN_OK)
     })
 }
@@ -128,7 +128,7 @@ pub unsafe extern "C" fn tern_token_is_control(
     call.run(|call| {
         let model = call.hold(model, "model")?;
         let out = call.out(out_is_control, "out_is_control")?;
-        out.write(model.tokenizer()?.is_control(token)?.into());
+        out.write(model.tokenizer().is_control(token)?.into());
         Ok(TERN_OK)
     })
 }

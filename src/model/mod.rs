@@ -76,7 +76,7 @@ struct Inner {
     config: Config,
     kernels: &'static Kernels,
     weights: Option<Weights>,
-    tokenizer: OnceCell<Arc<Tokenizer>>,
+    tokenizer: Arc<Tokenizer>,
     template: OnceCell<Option<Template>>,
     grammar_env: OnceCell<Arc<GrammarEnv>>,
     pool: OnceCell<ThreadPool>,
@@ -113,10 +113,12 @@ impl Model {
         let kernels = select_kernels(options.kernels.as_deref())?;
         let gguf = Gguf::parse(Arc::new(source))?;
         let config = Config::from_gguf(&gguf)?;
-        let weights = if options.vocab_only {
-            None
+        let (weights, tokenizer);
+        if options.vocab_only {
+            (weights, tokenizer) = (None, Tokenizer::open(&gguf.metadata));
         } else {
             let pool = JoinedPool::new(performance_cores(), "tern-load", |_| {})?;
+            // Before there is other work: it may be a timing.
             let forms = Forms::choose(&gguf, &config, kernels, options.packing)?;
             let loader = weights::Loader {
                 gguf: &gguf,
@@ -128,15 +130,21 @@ impl Model {
                 pool: &pool,
                 done: 0,
             };
-            Some(loader.weights(&config)?)
-        };
+            let mut opened = None;
+            weights = Some(loader.weights(&config, |room| {
+                opened = Some(Tokenizer::open_beside(&gguf.metadata, room));
+            })?);
+            tokenizer = opened.expect("run beside the layers");
+        }
+        let tokenizer = Arc::new(tokenizer?);
+        check_vocabulary(&gguf, &config, tokenizer.vocab_len())?;
         let load_us = start.elapsed().as_micros() as u64;
         let inner = Inner {
             gguf,
             config,
             kernels,
             weights,
-            tokenizer: OnceCell::new(),
+            tokenizer,
             template: OnceCell::new(),
             grammar_env: OnceCell::new(),
             pool: OnceCell::new(),
@@ -151,7 +159,6 @@ impl Model {
                 kernels.name()
             )
         });
-        check_vocabulary(&model.0.gguf, &model.0.config, model.tokenizer()?.vocab_len())?;
         if let Some(progress) = &mut options.progress
             && !progress(1.0)
         {
@@ -196,17 +203,10 @@ impl Model {
             .ok_or(Error::InvalidState("the model was loaded for its vocabulary alone"))
     }
 
-    /// The vocabulary, built when it is first asked for.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::BadModel`], [`Error::UnsupportedModel`].
-    pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        self.shared_tokenizer().map(|tokenizer| &**tokenizer)
-    }
-
-    fn shared_tokenizer(&self) -> Result<&Arc<Tokenizer>> {
-        self.0.tokenizer.get_or_try_init(|| Tokenizer::open(&self.0.gguf.metadata).map(Arc::new))
+    /// The vocabulary.
+    #[must_use]
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.0.tokenizer
     }
 
     /// The chat template, corrected where a converter is known to have written a wrong one; compiled when it is first
@@ -229,7 +229,7 @@ impl Model {
     /// [`Error::Unsupported`] for a vocabulary without an end.
     pub fn grammar_env(&self) -> Result<&Arc<GrammarEnv>> {
         self.0.grammar_env.get_or_try_init(|| {
-            let tokenizer = Arc::clone(self.shared_tokenizer()?);
+            let tokenizer = Arc::clone(&self.0.tokenizer);
             let tokens = (0..tokenizer.vocab_len() as i32)
                 .map(|token| tokenizer.token_bytes(token).map(<[u8]>::to_vec));
             let mut tokens: Vec<_> = tokens.collect();

@@ -11,6 +11,7 @@ use crate::{
         buffer::{Arena, Bytes},
     },
     tensor::{DType, TensorInfo},
+    threads::threads_may_allocate,
 };
 
 /// Everything that was learnt.
@@ -142,8 +143,13 @@ pub(super) fn arena(gguf: &Gguf, forms: Forms) -> Result<Arena> {
 }
 
 impl Loader<'_, '_> {
-    /// Reads and packs everything.
-    pub(super) fn weights(mut self, config: &Config) -> Result<Weights> {
+    /// Reads and packs everything. `beside` runs once while the layers are packed, if it comes to that; it is told how
+    /// many bytes they may take of the heap meanwhile.
+    pub(super) fn weights(
+        mut self,
+        config: &Config,
+        beside: impl FnOnce(u64) + Send,
+    ) -> Result<Weights> {
         let (width, vocab) = (config.n_embd, config.n_vocab);
         super::convert::check_version(self.gguf)?;
         let embedding = self.rows("token_embd.weight", vocab, width)?;
@@ -166,15 +172,39 @@ impl Loader<'_, '_> {
             Some(_) => Some(self.vector("rope_freqs.weight", config.rope_dim / 2)?),
             None => None,
         };
-        let mut layers = Vec::with_capacity(config.n_layer);
-        for i in 0..config.n_layer {
-            layers.push(self.layer(config, i)?);
-        }
+        let (pool, room) = (self.pool, self.layers_heap());
+        let mut layers = pool.in_place_scope(|scope| {
+            if threads_may_allocate() {
+                scope.spawn(|_| beside(room));
+            } else {
+                beside(room);
+            }
+            (0..config.n_layer).map(|i| self.layer(config, i)).collect::<Result<Vec<_>>>()
+        })?;
         let arena = self.arena.settle();
         for layer in &mut layers {
             layer.matrices_mut().into_iter().for_each(|matrix| matrix.settle(&arena));
         }
         Ok(Weights { embedding, output, planes, output_norm, rope_factors, layers })
+    }
+
+    /// The most that packing the layers takes of the heap: their vectors and scales, and for a moment a tensor that
+    /// had to be read and a panel of codes in each thread.
+    fn layers_heap(&self) -> u64 {
+        let (mut kept, mut moment) = (0u64, 0u64);
+        for tensor in &self.gguf.tensors {
+            let (rows, k) = (tensor.shape.rows(), tensor.shape.columns());
+            if tensor.dtype.is_ternary() {
+                let form = self.forms.of(&tensor.name);
+                let panels = (self.pool.current_num_threads() as u64 + 2) * form.rows() as u64;
+                let read = if self.gguf.source().is_mapped() { 0 } else { tensor.bytes };
+                kept = kept.saturating_add(8 * rows.next_multiple_of(form.rows() as u64));
+                moment = moment.max(read.saturating_add(panels.saturating_mul(k)));
+            } else if rows == 1 {
+                kept = kept.saturating_add(4 * k);
+            }
+        }
+        kept.saturating_add(moment)
     }
 
     fn layer(&mut self, config: &Config, i: usize) -> Result<Layer> {

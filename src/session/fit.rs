@@ -68,7 +68,7 @@ impl Session {
             Some(turn) if turn.role == "system" => {
                 Ok(self.prompt(&self.turns[..1], false, cancel)?.1.len())
             }
-            _ => Ok(usize::from(self.model.tokenizer()?.adds_bos())),
+            _ => Ok(usize::from(self.model.tokenizer().adds_bos())),
         }
     }
 

@@ -243,7 +243,7 @@ impl Session {
             return Err(Error::Cancelled);
         }
         let model = self.model.clone();
-        let tokenizer = model.tokenizer()?;
+        let tokenizer = model.tokenizer();
         let mut chunk = Chunk { text: "", token: None, logprob: 0.0, finish: None };
         let shared = self.context.clone();
         let mut context = lock(&shared)?;

@@ -235,7 +235,7 @@ impl Session {
     }
 
     fn render(&self, turns: &[Turn], answer: bool) -> Result<String> {
-        self.model.tokenizer()?.chat_text(&self.template, &messages(turns), answer)
+        self.model.tokenizer().chat_text(&self.template, &messages(turns), answer)
     }
 
     /// The text and the tokens of a prompt. Where it begins with what was said, the tokens are those.
@@ -247,7 +247,7 @@ impl Session {
     ) -> Result<(String, Vec<i32>)> {
         let said = Some((self.said.text.as_str(), &self.said.tokens[..]))
             .filter(|(text, _)| !text.is_empty());
-        self.model.tokenizer()?.encode_chat_after(
+        self.model.tokenizer().encode_chat_after(
             &self.template,
             &messages(turns),
             answer,

@@ -76,8 +76,14 @@ impl Tokenizer {
     /// [`Error::UnsupportedModel`] if it is of a kind this library does not
     /// know, [`Error::OutOfMemory`].
     pub fn open(metadata: &Metadata) -> Result<Tokenizer> {
-        // What stays, and as much again while it is built.
-        probe(2 * Self::heap_bytes(metadata)?, "the vocabulary")?;
+        Self::open_beside(metadata, 0)
+    }
+
+    /// As [`open`](Tokenizer::open), while other threads take up to so many bytes of the heap.
+    pub(crate) fn open_beside(metadata: &Metadata, others: u64) -> Result<Tokenizer> {
+        // What stays, and as much again while it is built: it could not be refused piece by piece.
+        let bytes = (2 * Self::heap_bytes(metadata)?).saturating_add(others);
+        probe(bytes, "the vocabulary")?;
         let (encoder, vocab, bos_default) = match metadata.str("tokenizer.ggml.model")? {
             "gpt2" => {
                 let rules = Rules::of(metadata)?;

@@ -21,6 +21,17 @@ pub fn performance_cores() -> usize {
     fast_cores().map_or(allowed, |fast| fast.clamp(1, allowed))
 }
 
+/// Whether any thread gets small blocks of memory as cheaply as another. Where a process's address space is limited,
+/// glibc may find no room for a thread's heap, and then every small block of that thread takes a page.
+pub(crate) fn threads_may_allocate() -> bool {
+    if !cfg!(target_os = "linux") {
+        return true;
+    }
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let mut lines = limits.lines().filter_map(|line| line.strip_prefix("Max address space"));
+    lines.any(|line| line.trim_start().starts_with("unlimited"))
+}
+
 /// Of the allowed CPUs, those of the highest capacity, one for each core.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn fast_cores() -> Option<usize> {

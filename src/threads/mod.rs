@@ -15,6 +15,7 @@ mod joined;
 mod sync;
 mod team;
 
+pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
 pub(crate) use joined::JoinedPool;
