@@ -405,7 +405,7 @@ fn bound_rows(
     for (split, (score, upper)) in splits.iter().zip(out) {
         // A long stretch of one plane, then of the other.
         let of = PlaneOf { rows: planes.high(rows.clone()), k, codes: split.codes };
-        kernels.nibbles(of, live, &mut high[..n]);
+        kernels.nibbles(of, &mut high[..n]);
         if !fast {
             let of = PairsOf { rows: planes.middle(rows.clone()), k, codes: split.codes[0] };
             kernels.pairs(of, live, &mut middle[..n]);

@@ -165,7 +165,7 @@ pub struct Kernels {
     split_row: unsafe fn(row: &[f32], planes: screen::RowPlanes<'_>) -> screen::RowBounds,
     limits:
         unsafe fn(&screen::Split<'_>, screen::RowSums<'_>, score: &mut [f32], upper: &mut [f32]),
-    nibbles: unsafe fn(of: screen::PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]),
+    nibbles: unsafe fn(of: screen::PlaneOf<'_>, out: &mut [[i32; 2]]),
     pairs: unsafe fn(of: screen::PairsOf<'_>, live: &[u32], out: &mut [i32]),
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Acts, ActsLayout, Code, Form, Kernels, Live, RowType, RowsOf,
-    screen::{PairsOf, PlaneOf},
+    screen::{self, PairsOf, PlaneOf},
     sparse::Sparse,
     stamp::stamp,
 };
@@ -111,16 +111,17 @@ fn live_columns(panel: &[u8], live: Live<'_>, out: &mut [i32; 256]) {
     }
 }
 
-pub(super) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
-    let bytes = of.k / 2;
-    for (row, out) in live.iter().zip(out) {
-        let row = &of.rows[*row as usize * bytes..][..bytes];
-        for (codes, out) in of.codes.iter().zip(out) {
-            *out = 0;
-            for (block, codes) in row.chunks_exact(64).zip(codes.chunks_exact(128)) {
-                for (i, byte) in block.iter().enumerate() {
-                    *out += i32::from(byte & 15) * i32::from(codes[i]);
-                    *out += i32::from(byte >> 4) * i32::from(codes[64 + i]);
+pub(super) fn nibbles(of: PlaneOf<'_>, out: &mut [[i32; 2]]) {
+    out.fill([0; 2]);
+    for (group, out) in of.rows.chunks(screen::ROWS * of.k / 2).zip(out.chunks_mut(screen::ROWS)) {
+        for (b, lines) in group.chunks_exact(64 * out.len()).enumerate() {
+            for (line, out) in lines.chunks_exact(64).zip(&mut *out) {
+                for (codes, out) in of.codes.iter().zip(out) {
+                    let codes = &codes[128 * b..][..128];
+                    for (i, byte) in line.iter().enumerate() {
+                        *out += i32::from(byte & 15) * i32::from(codes[i]);
+                        *out += i32::from(byte >> 4) * i32::from(codes[64 + i]);
+                    }
                 }
             }
         }

@@ -10,9 +10,10 @@
 //! the two pairs of bits below lie in three planes, so that the first two can be read alone:
 //!
 //! ```text
-//! high:        rows, one after the other; of a row, blocks of 64 bytes      k is a multiple of 128
+//! high:        groups of four rows (the last one of those that are left); of a group, block 0 of each row, block 1 of each, ...
 //!              byte i of block b holds the nibbles k = 128*b + i (bits 0..=3) and k = 128*b + 64 + i (bits 4..=7)
-//! middle, low: rows of k/4 bytes; bits 2f, 2f+1 of byte i hold the pair of k = f*(k/4) + i
+//! middle, low: rows of k/4 bytes, one after the other; bits 2f, 2f+1 of byte i hold the pair of k = f*(k/4) + i
+//!              k is a multiple of 128
 //! ```
 //!
 //! A state `h` becomes two terms of eight bits, `h ~ a * (p + q / 256)`. The second meets the high nibbles alone.
@@ -66,10 +67,13 @@ pub struct Split<'a> {
     cross: f32,
 }
 
+/// Rows of the plane of nibbles that share the loads of their codes, and lie line by line.
+pub const ROWS: usize = 4;
+
 /// Rows of the plane of nibbles against a state.
 #[derive(Clone, Copy, Debug)]
 pub struct PlaneOf<'a> {
-    /// Whole rows, one after the other.
+    /// Groups of [`ROWS`] rows; the last group may have fewer.
     pub rows: &'a [u8],
     /// Values of a row, a multiple of 128.
     pub k: usize,
@@ -100,6 +104,21 @@ pub struct RowSums<'a> {
     pub high: &'a [[i32; 2]],
     /// From [`Kernels::pairs`], of the middle plane; `None`: likely bounds are wanted.
     pub middle: Option<&'a [i32]>,
+}
+
+/// Rows one after the other, [`ROWS`] of them or fewer, as a group lies.
+///
+/// # Panics
+///
+/// If the lengths differ, or are no whole rows of `k` values.
+pub fn group_rows(rows: &[u8], k: usize, group: &mut [u8]) {
+    let count = rows.len() / (k / 2);
+    assert!(rows.len() == group.len() && rows.len() == count * (k / 2), "whole rows of a group");
+    for (r, row) in rows.chunks_exact(k / 2).enumerate() {
+        for (line, out) in row.chunks_exact(64).zip(group.chunks_exact_mut(64 * count)) {
+            out[64 * r..][..64].copy_from_slice(line);
+        }
+    }
 }
 
 /// Whether rows of `k` values can be screened.
@@ -350,20 +369,16 @@ impl Kernels {
         unsafe { (self.pairs)(of, live, out) }
     }
 
-    /// `out[i][t] = sum of nibble * code of term t` of row `live[i]` of a plane, exactly.
+    /// `out[i][t] = sum of nibble * code of term t` of row `i` of a plane, exactly.
     ///
     /// # Panics
     ///
-    /// If a size does not fit the others, or a row does not exist.
-    pub fn nibbles(&self, of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
+    /// If a size does not fit the others.
+    pub fn nibbles(&self, of: PlaneOf<'_>, out: &mut [[i32; 2]]) {
         assert!(fits(of.k) && of.codes.iter().all(|codes| codes.len() == of.k), "codes of a state");
-        let bytes = of.k / 2;
-        assert!(of.rows.len().is_multiple_of(bytes), "whole rows");
-        let count = of.rows.len() / bytes;
-        assert!(live.iter().all(|row| (*row as usize) < count), "a row that does not exist");
-        assert_eq!(live.len(), out.len(), "out must match live");
-        // SAFETY: a table leaves this module only through `available`, which detects what its functions enable.
-        unsafe { (self.nibbles)(of, live, out) }
+        assert_eq!(of.rows.len(), of.k / 2 * out.len(), "out must match the rows");
+        // SAFETY: as in `split_row`.
+        unsafe { (self.nibbles)(of, out) }
     }
 }
 

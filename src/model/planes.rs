@@ -6,7 +6,7 @@ use crate::{
     file::Gguf,
     kernels::{
         Kernels,
-        screen::{self, RowBounds},
+        screen::{self, ROWS, RowBounds},
     },
     packed::buffer::{Bytes, Pages},
     tensor::{DType, TensorInfo},
@@ -48,9 +48,10 @@ impl Planes {
         self.bounds.len()
     }
 
-    /// The high nibbles of some rows, `k / 2` bytes each.
+    /// The high nibbles of whole groups of rows, `k / 2` bytes a row.
     #[must_use]
     pub fn high(&self, rows: Range<usize>) -> &[u8] {
+        debug_assert!(rows.start.is_multiple_of(ROWS), "whole groups");
         &self.high.as_slice()[rows.start * self.k / 2..rows.end * self.k / 2]
     }
 
@@ -155,22 +156,20 @@ impl Loader<'_, '_> {
     fn verify(&mut self, head: &RowMatrix, brought: &Planes) -> Result<()> {
         let made = self.split(head)?;
         let bits = |row: &RowBounds| [row.step, row.rest, row.coarse, row.norm].map(f32::to_bits);
-        let (rows, bounds) = (0..made.rows(), made.bounds.iter().zip(&brought.bounds));
-        let differs = bounds
-            .enumerate()
-            .find_map(|(row, (made, brought))| (bits(made) != bits(brought)).then_some(row));
-        let differs = differs.or_else(|| {
-            rows.clone().find(|row| {
-                let row = *row..row + 1;
-                made.high(row.clone()) != brought.high(row.clone())
-                    || made.middle(row.clone()) != brought.middle(row.clone())
-                    || made.low(row.clone()) != brought.low(row)
-            })
+        let bounds = made.bounds.iter().zip(&brought.bounds);
+        let row = bounds.map(|(made, brought)| bits(made) == bits(brought)).position(|same| !same);
+        let group = (0..made.rows()).step_by(ROWS).find(|first| {
+            let rows = *first..made.rows().min(first + ROWS);
+            made.high(rows.clone()) != brought.high(rows.clone())
+                || made.middle(rows.clone()) != brought.middle(rows.clone())
+                || made.low(rows.clone()) != brought.low(rows)
         });
+        let differs = row.or(group);
         match differs {
             None => Ok(()),
             Some(row) => {
-                let rule = format!("row {row} is not what the head gives: convert the model again");
+                let rule =
+                    format!("from row {row} on not what the head gives: convert the model again");
                 Err(Error::bad_model(NAME, rule))
             }
         }
@@ -194,20 +193,27 @@ impl Loader<'_, '_> {
                 .zip(middle.as_mut_slice().par_chunks_mut(quarter))
                 .zip(low.as_mut_slice().par_chunks_mut(quarter));
             planes.zip(bounds.par_chunks_mut(TASK)).enumerate().try_for_each_init(
-                || try_zeroed(k, "a row"),
-                |row, (task, (((high, middle), low), bounds))| {
+                || Ok((try_zeroed(k, "a row")?, try_zeroed(ROWS * k / 2, "nibbles of a row")?)),
+                |buffers: &mut Result<(Vec<f32>, Vec<u8>)>,
+                 (task, (((high, middle), low), bounds))| {
                     cancel.check()?;
-                    let row = row
+                    let (row, nibbles) = buffers
                         .as_mut()
-                        .map_err(|_| Error::OutOfMemory { what: "a row", bytes: 4 * k as u64 })?;
-                    let high = high.chunks_exact_mut(k / 2);
-                    let pairs = middle.chunks_exact_mut(k / 4).zip(low.chunks_exact_mut(k / 4));
-                    for (i, ((high, (middle, low)), bounds)) in
-                        high.zip(pairs).zip(bounds).enumerate()
+                        .map_err(|_| Error::OutOfMemory { what: "a row", bytes: 6 * k as u64 })?;
+                    let pairs = middle.chunks_mut(ROWS * k / 4).zip(low.chunks_mut(ROWS * k / 4));
+                    let groups = high.chunks_mut(ROWS * k / 2).zip(pairs);
+                    for (group, ((high, (middle, low)), bounds)) in
+                        groups.zip(bounds.chunks_mut(ROWS)).enumerate()
                     {
-                        let r = task * TASK + i;
-                        Kernels::decode_row(head.row_range(r..r + 1), head.kind(), row);
-                        *bounds = kernels.split_row(row, [high, middle, low]);
+                        let nibbles = &mut nibbles[..high.len()];
+                        let pairs = middle.chunks_exact_mut(k / 4).zip(low.chunks_exact_mut(k / 4));
+                        let planes = nibbles.chunks_exact_mut(k / 2).zip(pairs);
+                        for (i, ((high, (middle, low)), bounds)) in planes.zip(bounds).enumerate() {
+                            let r = task * TASK + group * ROWS + i;
+                            Kernels::decode_row(head.row_range(r..r + 1), head.kind(), row);
+                            *bounds = kernels.split_row(row, [high, middle, low]);
+                        }
+                        screen::group_rows(nibbles, k, high);
                     }
                     Ok::<(), Error>(())
                 },

@@ -4,7 +4,7 @@
 //! live rows:     two rows at a time, fields as in `dots`; 4 blocks add 16 terms of 2032, then widen
 //! live columns:  two columns at a time, interleaved by bytes: a 16-bit lane holds one row of both;
 //!                c[f] = x >> 2f & 03;   acc[f] += c[f] . acts   |term| <= 508: 64 pairs, then widen
-//! nibbles:       two rows at a time; 2 blocks add 8 terms of 2*15*127 = 3810, then widen
+//! nibbles:       four rows at a time; 2 blocks add 8 terms of 2*15*127 = 3810, then widen
 //! ```
 //!
 //! All of these 16-bit sums stay within 32512.
@@ -14,7 +14,11 @@ use super::{
     dots::widen,
     load32, store_i32,
 };
-use crate::kernels::{Live, RowsOf, screen::PlaneOf, sparse::Sparse};
+use crate::kernels::{
+    Live, RowsOf, scalar,
+    screen::{PlaneOf, ROWS as GROUP},
+    sparse::Sparse,
+};
 use std::arch::x86_64::*;
 
 pub(in crate::kernels) const SPARSE: Sparse = Sparse { live_rows, live_columns };
@@ -144,59 +148,52 @@ fn half_columns(
 }
 
 #[target_feature(enable = "avx2")]
-pub(in crate::kernels) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
-    let lines = of.k / 128;
-    let (rows, _) = of.rows.as_chunks::<64>();
+pub(in crate::kernels) fn nibbles(of: PlaneOf<'_>, out: &mut [[i32; 2]]) {
+    let (groups, rest) = of.rows.split_at(out.len() / GROUP * GROUP * of.k / 2);
+    let (out, last) = out.as_chunks_mut::<GROUP>();
     let codes = of.codes.map(|codes| codes.as_chunks::<32>().0.as_chunks::<4>().0);
-    let row = |i: usize| &rows[live[i.min(live.len() - 1)] as usize * lines..][..lines];
-    let mut ahead = Ahead::new(rows, lines, live);
-    for (group, out) in out.chunks_mut(ROWS).enumerate() {
-        let sums = two_planes([row(group * ROWS), row(group * ROWS + 1)], codes, &mut ahead);
-        for (out, sums) in out.iter_mut().zip(sums) {
-            *out = sums;
-        }
+    for (group, out) in groups.chunks_exact(GROUP * of.k / 2).zip(out) {
+        *out = four_rows(group.as_chunks::<64>().0.as_chunks::<GROUP>().0, codes);
     }
+    scalar::nibbles(PlaneOf { rows: rest, ..of }, last);
 }
 
-/// The nibble sums of two rows.
+/// The nibble sums of a group of rows.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn two_planes(
-    rows: [&[[u8; 64]]; ROWS],
-    codes: [&[[[i8; 32]; 4]]; 2],
-    ahead: &mut Ahead<'_>,
-) -> [[i32; 2]; ROWS] {
+fn four_rows(group: &[[[u8; 64]; GROUP]], codes: [&[[[i8; 32]; 4]]; 2]) -> [[i32; 2]; GROUP] {
     let mask = _mm256_set1_epi8(15);
     let zero = _mm256_setzero_si256();
-    let mut sums = [[zero; 2]; ROWS];
-    for (n, pair) in codes[0].chunks(2).enumerate() {
-        let mut acc = [[zero; 2]; ROWS];
-        for b in 2 * n..2 * n + pair.len() {
-            for (row, acc) in rows.iter().zip(&mut acc) {
-                ahead.next();
-                let (halves, _) = row[b].as_chunks();
-                for (h, half) in halves.iter().enumerate() {
-                    let x = load32(half);
+    let mut sums = [[zero; 2]; GROUP];
+    let codes = codes[0].chunks(2).zip(codes[1].chunks(2));
+    for (lines, (first, second)) in group.chunks(2).zip(codes) {
+        let mut acc = [[zero; 2]; GROUP];
+        for (lines, codes) in lines.iter().zip(first.iter().zip(second)) {
+            for line in lines {
+                prefetch(line, 64 * AHEAD);
+            }
+            for h in 0..2 {
+                let codes = [codes.0, codes.1];
+                for (line, acc) in lines.iter().zip(&mut acc) {
+                    let x = load32(&line.as_chunks::<32>().0[h]);
                     let low = _mm256_and_si256(x, mask);
                     let high = _mm256_and_si256(_mm256_srli_epi16::<4>(x), mask);
                     for (acc, codes) in acc.iter_mut().zip(codes) {
-                        let product = _mm256_maddubs_epi16(low, load_i8(&codes[b][h]));
+                        let product = _mm256_maddubs_epi16(low, load_i8(&codes[h]));
                         *acc = _mm256_add_epi16(*acc, product);
-                        let product = _mm256_maddubs_epi16(high, load_i8(&codes[b][2 + h]));
+                        let product = _mm256_maddubs_epi16(high, load_i8(&codes[2 + h]));
                         *acc = _mm256_add_epi16(*acc, product);
                     }
                 }
             }
         }
-        for (sums, acc) in sums.iter_mut().zip(acc) {
-            for (sum, acc) in sums.iter_mut().zip(acc) {
-                *sum = _mm256_add_epi32(*sum, widen(acc));
-            }
+        for (sum, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
+            *sum = _mm256_add_epi32(*sum, widen(*acc));
         }
     }
-    let mut out = [[0; 2]; ROWS];
-    for (out, sums) in out.iter_mut().zip(sums) {
-        *out = [reduce_add(sums[0]), reduce_add(sums[1])];
+    let mut out = [[0; 2]; GROUP];
+    for (out, sums) in out.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+        *out = reduce_add(*sums);
     }
     out
 }

@@ -16,6 +16,7 @@ mod float;
 mod nibbles;
 mod ordered;
 mod pairs;
+mod planes;
 mod rows;
 mod sparse;
 

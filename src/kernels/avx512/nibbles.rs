@@ -5,92 +5,34 @@
 //! sum = acc[0] + (acc[1] >> 4)
 //! ```
 //!
-//! Rows that follow each other are read one after the other, as one stream. Scattered ones are read four side by side,
-//! which share the loads of their codes, and asked for well ahead.
-//!
 //! The second field is multiplied in place: a byte is at most 240, every sum a multiple of 16, and
 //! `|acc| <= 65536 / 2 * 240 * 127 < 2^30`.
 
-use super::{ahead::Ahead, load_i8, load64, ordered};
-use crate::kernels::screen::PlaneOf;
+use super::planes;
+use crate::kernels::{
+    scalar,
+    screen::{PlaneOf, ROWS},
+};
 use std::arch::x86_64::*;
 
-/// Rows that share the loads of their codes.
-const ROWS: usize = 4;
-
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(super) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
-    let lines = of.k / 128;
-    let (rows, _) = of.rows.as_chunks::<64>();
+pub(super) fn nibbles(of: PlaneOf<'_>, out: &mut [[i32; 2]]) {
+    let (groups, rest) = of.rows.split_at(out.len() / ROWS * ROWS * of.k / 2);
+    let (out, last) = out.as_chunks_mut::<ROWS>();
     let codes = of.codes.map(|codes| codes.as_chunks::<64>().0.as_chunks::<2>().0);
-    let Some(first) = run(live) else { return scattered((rows, lines), codes, live, out) };
-    let stretch = &rows[first * lines..][..live.len() * lines];
-    for (stretch, out) in stretch.chunks(ROWS * lines).zip(out.chunks_mut(ROWS)) {
-        let mut acc = [[[_mm512_setzero_si512(); 2]; 2]; ROWS];
-        for (row, acc) in stretch.chunks_exact(lines).zip(&mut acc) {
-            *acc = ordered::nibbles(row, codes);
-        }
-        fold_rows(&acc, out);
+    for (group, out) in groups.chunks_exact(ROWS * of.k / 2).zip(out) {
+        let lines = group.as_chunks::<64>().0.as_chunks::<ROWS>().0;
+        fold_rows(&planes::nibbles(lines, codes), out);
     }
-}
-
-/// The first of rows that lie one behind the other.
-pub(super) fn run(live: &[u32]) -> Option<usize> {
-    let first = *live.first()?;
-    let next = |(row, n): (&u32, u32)| *row == first.wrapping_add(n);
-    live.iter().zip(0..).all(next).then_some(first as usize)
-}
-
-/// Rows wherever they are.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn scattered(
-    (rows, lines): (&[[u8; 64]], usize),
-    codes: [&[[[i8; 64]; 2]]; 2],
-    live: &[u32],
-    out: &mut [[i32; 2]],
-) {
-    let row = |i: usize| &rows[live[i.min(live.len() - 1)] as usize * lines..][..lines];
-    let mut ahead = Ahead::new(rows, lines, live);
-    for (group, out) in out.chunks_mut(ROWS).enumerate() {
-        let i = group * ROWS;
-        let acc = four_rows([row(i), row(i + 1), row(i + 2), row(i + 3)], codes, &mut ahead);
-        fold_rows(&acc, out);
-    }
+    scalar::nibbles(PlaneOf { rows: rest, ..of }, last);
 }
 
 /// `[row][term][field]` of four rows.
 type Fields = [[[__m512i; 2]; 2]; ROWS];
 
-/// The sums of four rows.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn four_rows(
-    rows: [&[[u8; 64]]; ROWS],
-    codes: [&[[[i8; 64]; 2]]; 2],
-    ahead: &mut Ahead<'_>,
-) -> Fields {
-    let masks = [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8 as i8)];
-    let mut acc = [[[_mm512_setzero_si512(); 2]; 2]; ROWS];
-    for (b, (first, second)) in codes[0].iter().zip(codes[1]).enumerate() {
-        let y =
-            [[load_i8(&first[0]), load_i8(&first[1])], [load_i8(&second[0]), load_i8(&second[1])]];
-        for r in 0..ROWS {
-            ahead.next();
-            let x = load64(&rows[r][b]);
-            for f in 0..2 {
-                let c = _mm512_and_si512(x, masks[f]);
-                for t in 0..2 {
-                    acc[r][t][f] = _mm512_dpbusd_epi32(acc[r][t][f], c, y[t][f]);
-                }
-            }
-        }
-    }
-    acc
-}
-
-/// The sums of at most four rows: both fields, all lanes.
+/// The sums of four rows: both fields, all lanes.
 #[target_feature(enable = "avx512f,avx512dq,avx512vl")]
-fn fold_rows(acc: &Fields, out: &mut [[i32; 2]]) {
+fn fold_rows(acc: &Fields, out: &mut [[i32; 2]; ROWS]) {
     let total = |acc: &[__m512i; 2]| _mm512_add_epi32(acc[0], _mm512_srai_epi32::<4>(acc[1]));
     let mut pairs = [_mm512_setzero_si512(); ROWS];
     for (pair, acc) in pairs.iter_mut().zip(acc) {

@@ -16,9 +16,6 @@
 use super::base3::Tables;
 use std::arch::{asm, x86_64::*};
 
-/// How far ahead of itself a plane of the head asks for lines, into the second cache.
-const NIBBLES_AHEAD: usize = 6 << 10;
-
 /// One step of a panel: two tiles.
 type Step = [[u8; 64]; 2];
 
@@ -336,98 +333,4 @@ pub(super) fn base_3(
             options(nostack, readonly),
         );
     }
-}
-
-/// Sums of one row of a plane of the head, `[term][field]`; `codes` are two registers a line, for both terms.
-///
-/// A row after the other is one stream to the memory; four side by side share the loads of their codes, and were
-/// slower (docs/kernels.md).
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn nibbles(row: &[[u8; 64]], codes: [&[[[i8; 64]; 2]]; 2]) -> [[__m512i; 2]; 2] {
-    let zero = _mm512_setzero_si512();
-    let [[mut a, mut b], [mut c, mut d]] = [[zero; 2]; 2];
-    let masks = [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8 as i8)];
-    assert!(codes.iter().all(|codes| codes.len() >= row.len()), "codes for every line");
-    if row.is_empty() {
-        return [[zero; 2]; 2];
-    }
-    // SAFETY: reads the lines of `row` and as many of each term's codes, which the assertion says are there, and asks for
-    // lines behind them, which never faults. The function enables every instruction.
-    unsafe {
-        asm!(
-            "2:",
-            "prefetcht1 [{row} + {ahead}]",
-            "vmovdqu64 zmm6, [{row}]",
-            "vpandd zmm7, zmm6, zmm4",
-            "vpandd zmm6, zmm6, zmm5",
-            "vpdpbusd zmm0, zmm7, [{first}]",
-            "vpdpbusd zmm2, zmm7, [{second}]",
-            "vpdpbusd zmm1, zmm6, [{first} + 64]",
-            "vpdpbusd zmm3, zmm6, [{second} + 64]",
-            "add {row}, 64",
-            "add {first}, 128",
-            "add {second}, 128",
-            "dec {count}",
-            "jnz 2b",
-            row = inout(reg) row.as_ptr() => _,
-            first = inout(reg) codes[0].as_ptr() => _,
-            second = inout(reg) codes[1].as_ptr() => _,
-            count = inout(reg) row.len() => _,
-            ahead = const NIBBLES_AHEAD,
-            inout("zmm0") a, inout("zmm1") b, inout("zmm2") c, inout("zmm3") d,
-            in("zmm4") masks[0], in("zmm5") masks[1],
-            out("zmm6") _, out("zmm7") _,
-            options(nostack, readonly),
-        );
-    }
-    [[a, b], [c, d]]
-}
-
-/// Sums of whole lines of one row of a plane of pairs, by field; `codes` are those of each quarter of the row.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn pairs(row: &[[u8; 64]], codes: [&[i8]; 4]) -> super::pairs::Fields {
-    let zero = _mm512_setzero_si512();
-    let [mut a, mut b, mut c, mut d] = [zero; 4];
-    let masks = super::pairs::MASKS;
-    assert!(codes.iter().all(|codes| codes.len() >= row.len() * 64), "codes for every line");
-    if row.is_empty() {
-        return [zero; 4];
-    }
-    // SAFETY: reads the lines of `row` and as many codes of each quarter, which the assertion says are there, and asks for
-    // lines behind them, which never faults. The function enables every instruction.
-    unsafe {
-        asm!(
-            "2:",
-            "prefetcht1 [{row} + {ahead}]",
-            "vmovdqu64 zmm8, [{row}]",
-            "vpandd zmm9, zmm8, zmm4",
-            "vpandd zmm10, zmm8, zmm5",
-            "vpdpbusd zmm0, zmm9, [{first} + {at}]",
-            "vpdpbusd zmm1, zmm10, [{second} + {at}]",
-            "vpandd zmm11, zmm8, zmm6",
-            "vpandd zmm8, zmm8, zmm7",
-            "vpdpbusd zmm2, zmm11, [{third} + {at}]",
-            "vpdpbusd zmm3, zmm8, [{fourth} + {at}]",
-            "add {row}, 64",
-            "add {at}, 64",
-            "cmp {at}, {end}",
-            "jne 2b",
-            row = inout(reg) row.as_ptr() => _,
-            at = inout(reg) 0usize => _,
-            end = in(reg) row.len() * 64,
-            first = in(reg) codes[0].as_ptr(),
-            second = in(reg) codes[1].as_ptr(),
-            third = in(reg) codes[2].as_ptr(),
-            fourth = in(reg) codes[3].as_ptr(),
-            ahead = const NIBBLES_AHEAD,
-            inout("zmm0") a, inout("zmm1") b, inout("zmm2") c, inout("zmm3") d,
-            in("zmm4") _mm512_set1_epi8(masks[0]), in("zmm5") _mm512_set1_epi8(masks[1]),
-            in("zmm6") _mm512_set1_epi8(masks[2]), in("zmm7") _mm512_set1_epi8(masks[3]),
-            out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
-            options(nostack, readonly),
-        );
-    }
-    [a, b, c, d]
 }

@@ -6,12 +6,15 @@
 //!
 //! A byte is at most 192 and `acc[f]` a multiple of `4^f`: `|acc| <= 16384 * 192 * 127 < 2^29`, and the shifts are exact.
 
-use super::{ahead::Ahead, load64, nibbles::run, ordered};
-use crate::kernels::screen::PairsOf;
+use super::{
+    load64,
+    planes::{self, AHEAD},
+};
+use crate::kernels::screen::{PairsOf, ROWS};
 use std::arch::x86_64::*;
 
-/// Rows whose lanes are summed together.
-const ROWS: usize = 4;
+/// Scattered rows are asked for so many ahead.
+const SCATTERED: usize = 12;
 
 /// The sums of a row, by field.
 pub(super) type Fields = [__m512i; 4];
@@ -19,47 +22,52 @@ pub(super) type Fields = [__m512i; 4];
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn pairs(of: PairsOf<'_>, live: &[u32], out: &mut [i32]) {
     let bytes = of.k / 4;
-    let (quarters, _) = of.codes.as_chunks::<32>();
-    let quarter = quarters.len() / 4;
-    let codes = std::array::from_fn(|f| quarters[f * quarter..][..quarter].as_flattened());
-    let stream = run(live).is_some();
-    // Rows of an odd number of 32 bytes do not start with a line.
-    let mut ahead = (!stream && bytes.is_multiple_of(64))
-        .then(|| Ahead::new(of.rows.as_chunks().0, bytes / 64, live));
-    for (live, out) in live.chunks(ROWS).zip(out.chunks_mut(ROWS)) {
+    let stream = live.windows(2).all(|rows| rows[0].wrapping_add(1) == rows[1]);
+    let row = |i: usize| &of.rows[live[i.min(live.len() - 1)] as usize * bytes..][..bytes];
+    for (group, out) in out.chunks_mut(ROWS).enumerate() {
+        let at = group * ROWS;
+        let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
+        let mut ahead = rows[0].as_ptr();
+        if stream {
+            ahead = ahead.wrapping_add(AHEAD);
+        } else {
+            (at + SCATTERED..at + SCATTERED + ROWS).for_each(|i| ask_for(row(i)));
+        }
+        let mut fields = planes::pairs(rows.map(|row| row.as_chunks().0), of.codes, ahead);
+        for (row, fields) in rows.iter().zip(&mut fields) {
+            if let Some(rest) = row.as_chunks::<64>().1.first_chunk::<32>() {
+                last(rest, of.codes, fields);
+            }
+        }
         let mut acc = [_mm512_setzero_si512(); ROWS];
-        for (row, acc) in live.iter().zip(&mut acc) {
-            let row = &of.rows[*row as usize * bytes..][..bytes];
-            if let Some(ahead) = &mut ahead {
-                for _ in 0..bytes / 64 {
-                    ahead.next();
-                }
-            }
-            let (lines, rest) = row.as_chunks::<64>();
-            let mut fields = ordered::pairs(lines, codes);
-            if let Some(rest) = rest.first_chunk::<32>() {
-                last(
-                    rest,
-                    codes.map(|codes| codes[codes.len() - 32..].first_chunk().expect("32 codes")),
-                    &mut fields,
-                );
-            }
-            *acc = total(&fields);
+        for (acc, fields) in acc.iter_mut().zip(&fields) {
+            *acc = total(fields);
         }
         let sums = fold(acc);
         out.copy_from_slice(&sums[..out.len()]);
     }
 }
 
+/// Asks the second cache for a row.
+#[target_feature(enable = "avx512f")]
+#[allow(unused_unsafe)] // safe from Rust 1.94 on
+fn ask_for(row: &[u8]) {
+    for line in row.chunks(64) {
+        // SAFETY: a prefetch never faults, whatever its address.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
+    }
+}
+
 /// Half a line.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn last(row: &[u8; 32], codes: [&[i8; 32]; 4], fields: &mut Fields) {
+fn last(row: &[u8; 32], codes: &[i8], fields: &mut Fields) {
     let mut line = [0; 64];
     line[..32].copy_from_slice(row);
     let x = load64(&line);
-    for (f, (acc, codes)) in fields.iter_mut().zip(codes).enumerate() {
+    let quarters = codes.chunks_exact(codes.len() / 4);
+    for (f, (acc, codes)) in fields.iter_mut().zip(quarters).enumerate() {
         let mut acts = [0; 64];
-        acts[..32].copy_from_slice(codes);
+        acts[..32].copy_from_slice(&codes[codes.len() - 32..]);
         let c = _mm512_and_si512(x, _mm512_set1_epi8(MASKS[f]));
         *acc = _mm512_dpbusd_epi32(*acc, c, super::load_i8(&acts));
     }

@@ -10,7 +10,8 @@ use super::sdot;
 use crate::kernels::{
     Live, RowsOf,
     neon::{Block, add_i32, halves, interleave, load_acts, load16, splat},
-    screen::PlaneOf,
+    scalar,
+    screen::{PlaneOf, ROWS as GROUP},
     sparse::Sparse,
 };
 use std::arch::aarch64::*;
@@ -111,35 +112,29 @@ fn live_columns(panel: &[u8], live: Live<'_>, out: &mut [i32; 256]) {
 }
 
 #[target_feature(enable = "neon,dotprod")]
-pub(in crate::kernels) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
-    let blocks = of.k / 128;
-    let rows: &[Block] = of.rows.as_chunks().0.as_chunks().0;
+pub(in crate::kernels) fn nibbles(of: PlaneOf<'_>, out: &mut [[i32; 2]]) {
+    let (groups, rest) = of.rows.split_at(out.len() / GROUP * GROUP * of.k / 2);
+    let (out, last) = out.as_chunks_mut::<GROUP>();
     let codes = of.codes.map(|codes| codes.as_chunks::<16>().0.as_chunks::<8>().0);
-    let row = |i: usize| &rows[live[i.min(live.len() - 1)] as usize * blocks..][..blocks];
-    for (group, out) in out.chunks_mut(ROWS).enumerate() {
-        let at = group * ROWS;
-        let sums = four_planes([row(at), row(at + 1), row(at + 2), row(at + 3)], codes);
-        for (out, sums) in out.iter_mut().zip(sums) {
-            *out = sums;
-        }
+    for (group, out) in groups.chunks_exact(GROUP * of.k / 2).zip(out) {
+        let group: &[Block] = group.as_chunks().0.as_chunks().0;
+        *out = four_planes(group.as_chunks().0, codes);
     }
+    scalar::nibbles(PlaneOf { rows: rest, ..of }, last);
 }
 
-/// The nibble sums of four rows; codes are `[term][block][8 vectors]`.
+/// The nibble sums of a group of rows; codes are `[term][block][8 vectors]`.
 #[target_feature(enable = "neon,dotprod")]
-fn four_planes(rows: [&[Block]; ROWS], codes: [&[[[i8; 16]; 8]]; 2]) -> [[i32; 2]; ROWS] {
-    let mut acc = [[[vdupq_n_s32(0); 2]; 2]; ROWS];
-    let blocks = codes[0].len();
-    let (rows, codes) = (rows.map(|row| &row[..blocks]), codes.map(|codes| &codes[..blocks]));
-    for b in 0..blocks {
+fn four_planes(group: &[[Block; GROUP]], codes: [&[[[i8; 16]; 8]]; 2]) -> [[i32; 2]; GROUP] {
+    let mut acc = [[[vdupq_n_s32(0); 2]; 2]; GROUP];
+    for (rows, (p, q)) in group.iter().zip(codes[0].iter().zip(codes[1])) {
         for v in 0..4 {
-            let [p, q] = codes;
             let codes = [
-                [load_acts(&p[b][v]), load_acts(&p[b][4 + v])],
-                [load_acts(&q[b][v]), load_acts(&q[b][4 + v])],
+                [load_acts(&p[v]), load_acts(&p[4 + v])],
+                [load_acts(&q[v]), load_acts(&q[4 + v])],
             ];
             for (row, acc) in rows.iter().zip(&mut acc) {
-                let nibbles = halves(&row[b][v]);
+                let nibbles = halves(&row[v]);
                 for (acc, codes) in acc.iter_mut().zip(codes) {
                     for ((acc, nibbles), codes) in acc.iter_mut().zip(nibbles).zip(codes) {
                         sdot(acc, nibbles, codes);
@@ -148,7 +143,7 @@ fn four_planes(rows: [&[Block]; ROWS], codes: [&[[[i8; 16]; 8]]; 2]) -> [[i32; 2
             }
         }
     }
-    let mut out = [[0; 2]; ROWS];
+    let mut out = [[0; 2]; GROUP];
     for (out, acc) in out.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
         *out = vaddvq_s32(vaddq_s32(acc[0], acc[1]));
     }

@@ -9,7 +9,11 @@
 //! All of these 16-bit sums stay within 32512.
 
 use super::{chunks::fields, dots::multiply, load_acts, load_i32, load16, store_i32};
-use crate::kernels::{Live, RowsOf, screen::PlaneOf, sparse::Sparse};
+use crate::kernels::{
+    Live, RowsOf, scalar,
+    screen::{PlaneOf, ROWS as GROUP},
+    sparse::Sparse,
+};
 use std::arch::aarch64::*;
 
 pub(in crate::kernels) const SPARSE: Sparse = Sparse { live_rows, live_columns };
@@ -107,31 +111,36 @@ pub(in crate::kernels) fn add_i32(sums: &mut [i32; 4], x: int32x4_t) {
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn nibbles(of: PlaneOf<'_>, live: &[u32], out: &mut [[i32; 2]]) {
-    let blocks = of.k / 128;
-    let rows: &[Block] = of.rows.as_chunks().0.as_chunks().0;
+pub(super) fn nibbles(of: PlaneOf<'_>, out: &mut [[i32; 2]]) {
+    let (groups, rest) = of.rows.split_at(out.len() / GROUP * GROUP * of.k / 2);
+    let (out, last) = out.as_chunks_mut::<GROUP>();
     let codes = of.codes.map(|codes| codes.as_chunks::<16>().0.as_chunks::<8>().0);
-    let row = |i: usize| &rows[live[i.min(live.len() - 1)] as usize * blocks..][..blocks];
-    for (group, out) in out.chunks_mut(ROWS).enumerate() {
-        let sums = two_planes([row(group * ROWS), row(group * ROWS + 1)], codes);
-        for (out, sums) in out.iter_mut().zip(sums) {
-            *out = sums;
-        }
+    for (group, out) in groups.chunks_exact(GROUP * of.k / 2).zip(out) {
+        let group: &[Block] = group.as_chunks().0.as_chunks().0;
+        let group = group.as_chunks::<GROUP>().0;
+        let [a, b] = two_planes::<0>(group, codes);
+        let [c, d] = two_planes::<2>(group, codes);
+        *out = [a, b, c, d];
     }
+    scalar::nibbles(PlaneOf { rows: rest, ..of }, last);
 }
 
-/// The nibble sums of two rows; codes are `[term][block][8 vectors]`.
+/// The nibble sums of two rows of a group, from the `FIRST` on; codes are `[term][block][8 vectors]`.
 #[target_feature(enable = "neon")]
-fn two_planes(rows: [&[Block]; ROWS], codes: [&[[[i8; 16]; 8]]; 2]) -> [[i32; 2]; ROWS] {
+fn two_planes<const FIRST: usize>(
+    group: &[[Block; GROUP]],
+    codes: [&[[[i8; 16]; 8]]; 2],
+) -> [[i32; 2]; ROWS] {
     let mut sums = [[vdupq_n_s32(0); 2]; ROWS];
-    for n in (0..codes[0].len()).step_by(2) {
+    let codes = codes[0].chunks(2).zip(codes[1].chunks(2));
+    for (blocks, (first, second)) in group.chunks(2).zip(codes) {
         let mut acc = [[[vdupq_n_s16(0); 2]; 2]; ROWS];
-        for b in n..codes[0].len().min(n + 2) {
+        for (block, codes) in blocks.iter().zip(first.iter().zip(second)) {
             for v in 0..4 {
-                let halves = [halves(&rows[0][b][v]), halves(&rows[1][b][v])];
-                for (term, codes) in codes.iter().enumerate() {
+                let halves = [halves(&block[FIRST][v]), halves(&block[FIRST + 1][v])];
+                for (term, codes) in [codes.0, codes.1].into_iter().enumerate() {
                     for half in 0..2 {
-                        let codes = load_acts(&codes[b][4 * half + v]);
+                        let codes = load_acts(&codes[4 * half + v]);
                         multiply(&mut acc[0][term], halves[0][half], codes);
                         multiply(&mut acc[1][term], halves[1][half], codes);
                     }

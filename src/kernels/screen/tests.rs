@@ -34,6 +34,12 @@ impl Head {
         let bounds = (rows.chunks_exact(k).zip(high.chunks_exact_mut(k / 2)).zip(pairs))
             .map(|((row, high), (middle, low))| Kernels::best().split_row(row, [high, middle, low]))
             .collect();
+        let nibbles = planes[0].clone();
+        let groups = planes[0].chunks_mut(ROWS * k / 2);
+        nibbles
+            .chunks(ROWS * k / 2)
+            .zip(groups)
+            .for_each(|(rows, group)| group_rows(rows, k, group));
         Self { k, rows, planes, bounds }
     }
 
@@ -44,7 +50,7 @@ impl Head {
         let live: Vec<u32> = (0..count as u32).collect();
         let mut high = vec![[0; 2]; count];
         let [of_high, of_middle, of_low] = &self.planes;
-        table.nibbles(PlaneOf { rows: of_high, k, codes: split.codes }, &live, &mut high);
+        table.nibbles(PlaneOf { rows: of_high, k, codes: split.codes }, &mut high);
         let [middle, low] = [of_middle, of_low].map(|rows| {
             let mut sums = vec![0; count];
             table.pairs(PairsOf { rows, k, codes: split.codes[0] }, &live, &mut sums);
@@ -83,7 +89,7 @@ fn no_score_leaves_its_bound() {
     let mut rng = fastrand::Rng::with_seed(21);
     for table in Kernels::available() {
         for (k, scale) in [(128, 1.0f32), (640, 1e-3), (2560, 300.0), (2560, 1e-30)] {
-            let rows = (0..40 * k).map(|_| normal(&mut rng) * scale).collect();
+            let rows = (0..43 * k).map(|_| normal(&mut rng) * scale).collect();
             let head = Head::new(k, rows);
             for state in 0..3 {
                 let state: Vec<f32> = match state {

@@ -1,0 +1,223 @@
+//! Loops over the planes of the head, in an order of our own (as `ordered`).
+
+use crate::kernels::screen::ROWS;
+use std::arch::{asm, x86_64::*};
+
+/// How far ahead of themselves they ask for lines, into the second cache.
+pub(super) const AHEAD: usize = 6 << 10;
+
+/// A group of rows of the plane of nibbles, `[row][term][field]`; `codes` are two registers a line, for both terms. A load
+/// is 64 bytes a cycle: with one row at a time, loads of codes were the limit.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn nibbles(
+    group: &[[[u8; 64]; ROWS]],
+    codes: [&[[[i8; 64]; 2]]; 2],
+) -> [[[__m512i; 2]; 2]; ROWS] {
+    let zero = _mm512_setzero_si512();
+    assert!(codes.iter().all(|codes| codes.len() >= group.len()), "codes for every line");
+    if group.is_empty() {
+        return [[[zero; 2]; 2]; ROWS];
+    }
+    // 0 to 15 sums, 16 and 17 the masks, 18 and 19 codes of both terms, 20 to 23 the lines, 24 to 27 a field of each.
+    macro_rules! field {
+        ($mask:literal, $at:literal, $a:literal, $b:literal, $c:literal, $d:literal, $e:literal, $f:literal, $g:literal, $h:literal) => {
+            concat!(
+                "vmovdqu64 zmm18, [{first} + ",
+                $at,
+                "]\n",
+                "vmovdqu64 zmm19, [{second} + ",
+                $at,
+                "]\n",
+                "vpandd zmm24, zmm20, ",
+                $mask,
+                "\n",
+                "vpandd zmm25, zmm21, ",
+                $mask,
+                "\n",
+                "vpdpbusd ",
+                $a,
+                ", zmm24, zmm18\n",
+                "vpdpbusd ",
+                $b,
+                ", zmm24, zmm19\n",
+                "vpandd zmm26, zmm22, ",
+                $mask,
+                "\n",
+                "vpandd zmm27, zmm23, ",
+                $mask,
+                "\n",
+                "vpdpbusd ",
+                $c,
+                ", zmm25, zmm18\n",
+                "vpdpbusd ",
+                $d,
+                ", zmm25, zmm19\n",
+                "vpdpbusd ",
+                $e,
+                ", zmm26, zmm18\n",
+                "vpdpbusd ",
+                $f,
+                ", zmm26, zmm19\n",
+                "vpdpbusd ",
+                $g,
+                ", zmm27, zmm18\n",
+                "vpdpbusd ",
+                $h,
+                ", zmm27, zmm19\n",
+            )
+        };
+    }
+    let mut sums = [zero; 16];
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = &mut sums;
+    // SAFETY: reads `group` from front to back and as many of each term's codes, which the assertion says are there, and asks
+    // for lines behind them, which never faults. The function enables every instruction.
+    unsafe {
+        asm!(
+            "2:",
+            "prefetcht1 [{group} + {ahead}]",
+            "prefetcht1 [{group} + {ahead} + 64]",
+            "vmovdqu64 zmm20, [{group}]",
+            "vmovdqu64 zmm21, [{group} + 64]",
+            "vmovdqu64 zmm22, [{group} + 128]",
+            "vmovdqu64 zmm23, [{group} + 192]",
+            field!("zmm16", "0", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7"),
+            "prefetcht1 [{group} + {ahead} + 128]",
+            "prefetcht1 [{group} + {ahead} + 192]",
+            field!("zmm17", "64", "zmm8", "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15"),
+            "add {group}, 256",
+            "add {first}, 128",
+            "add {second}, 128",
+            "dec {count}",
+            "jnz 2b",
+            group = inout(reg) group.as_ptr() => _,
+            first = inout(reg) codes[0].as_ptr() => _,
+            second = inout(reg) codes[1].as_ptr() => _,
+            count = inout(reg) group.len() => _,
+            ahead = const AHEAD,
+            inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
+            inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
+            inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *k, inout("zmm11") *l,
+            inout("zmm12") *m, inout("zmm13") *n, inout("zmm14") *o, inout("zmm15") *p,
+            in("zmm16") _mm512_set1_epi8(0x0f), in("zmm17") _mm512_set1_epi8(0xf0u8 as i8),
+            out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
+            out("zmm23") _, out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
+            options(nostack, readonly),
+        );
+    }
+    std::array::from_fn(|row| {
+        std::array::from_fn(|term| [sums[2 * row + term], sums[8 + 2 * row + term]])
+    })
+}
+
+/// Whole lines of four rows of a plane of pairs, `[row][field]`; `codes` are those of the quarters of a row, one behind the
+/// other. Asks for as many lines behind `ahead` as the rows have, one after the
+/// other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn pairs(
+    rows: [&[[u8; 64]]; ROWS],
+    codes: &[i8],
+    ahead: *const u8,
+) -> [super::pairs::Fields; ROWS] {
+    let zero = _mm512_setzero_si512();
+    let (lines, quarter) = (rows[0].len(), codes.len() / 4);
+    assert!(rows.iter().all(|row| row.len() == lines), "rows of one length");
+    assert!(quarter >= lines * 64, "codes for every line");
+    if lines == 0 {
+        return [[zero; 4]; ROWS];
+    }
+    let masks = super::pairs::MASKS;
+    // 0 to 15 sums, 16 to 19 the masks, 20 to 23 the lines, 24 to 27 a field of each, 28 and 29 codes in turn.
+    macro_rules! field {
+        ($codes:literal, $at:literal, $mask:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
+            concat!(
+                "vmovdqu64 ",
+                $codes,
+                ", [{codes} + ",
+                $at,
+                "]\n",
+                "vpandd zmm24, zmm20, ",
+                $mask,
+                "\n",
+                "vpandd zmm25, zmm21, ",
+                $mask,
+                "\n",
+                "vpdpbusd ",
+                $a,
+                ", zmm24, ",
+                $codes,
+                "\n",
+                "vpdpbusd ",
+                $b,
+                ", zmm25, ",
+                $codes,
+                "\n",
+                "vpandd zmm26, zmm22, ",
+                $mask,
+                "\n",
+                "vpandd zmm27, zmm23, ",
+                $mask,
+                "\n",
+                "vpdpbusd ",
+                $c,
+                ", zmm26, ",
+                $codes,
+                "\n",
+                "vpdpbusd ",
+                $d,
+                ", zmm27, ",
+                $codes,
+                "\n",
+            )
+        };
+    }
+    let mut sums = [zero; 16];
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = &mut sums;
+    // SAFETY: reads the lines of each row and as many codes of each quarter, which the assertions say are there, and asks for
+    // lines behind `ahead`, which never faults. The function enables every instruction.
+    unsafe {
+        asm!(
+            "2:",
+            "prefetcht1 [{ahead} + 4*{i}]",
+            "prefetcht1 [{ahead} + 4*{i} + 64]",
+            "vmovdqu64 zmm20, [{r0} + {i}]",
+            "vmovdqu64 zmm21, [{r1} + {i}]",
+            "vmovdqu64 zmm22, [{r2} + {i}]",
+            "vmovdqu64 zmm23, [{r3} + {i}]",
+            field!("zmm28", "{i}", "zmm16", "zmm0", "zmm1", "zmm2", "zmm3"),
+            field!("zmm29", "{one}", "zmm17", "zmm4", "zmm5", "zmm6", "zmm7"),
+            "prefetcht1 [{ahead} + 4*{i} + 128]",
+            "prefetcht1 [{ahead} + 4*{i} + 192]",
+            field!("zmm28", "{two}", "zmm18", "zmm8", "zmm9", "zmm10", "zmm11"),
+            field!("zmm29", "{three}", "zmm19", "zmm12", "zmm13", "zmm14", "zmm15"),
+            "add {i}, 64",
+            "add {one}, 64",
+            "add {two}, 64",
+            "add {three}, 64",
+            "cmp {i}, {end}",
+            "jne 2b",
+            r0 = in(reg) rows[0].as_ptr(),
+            r1 = in(reg) rows[1].as_ptr(),
+            r2 = in(reg) rows[2].as_ptr(),
+            r3 = in(reg) rows[3].as_ptr(),
+            codes = in(reg) codes.as_ptr(),
+            one = inout(reg) quarter => _,
+            two = inout(reg) 2 * quarter => _,
+            three = inout(reg) 3 * quarter => _,
+            ahead = in(reg) ahead,
+            i = inout(reg) 0usize => _,
+            end = in(reg) lines * 64,
+            inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
+            inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
+            inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *k, inout("zmm11") *l,
+            inout("zmm12") *m, inout("zmm13") *n, inout("zmm14") *o, inout("zmm15") *p,
+            in("zmm16") _mm512_set1_epi8(masks[0]), in("zmm17") _mm512_set1_epi8(masks[1]),
+            in("zmm18") _mm512_set1_epi8(masks[2]), in("zmm19") _mm512_set1_epi8(masks[3]),
+            out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _, out("zmm24") _,
+            out("zmm25") _, out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
+            options(nostack, readonly),
+        );
+    }
+    std::array::from_fn(|row| std::array::from_fn(|field| sums[4 * field + row]))
+}
