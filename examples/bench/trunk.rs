@@ -69,12 +69,8 @@ impl<'a> Products<'a> {
                     stride,
                     layout: kernels.layout(),
                 };
-                // Runs of panels, so that each thread reads one stream; six a thread, as an eval cuts them.
-                let share = if team.threads() == 1 {
-                    matrix.panels()
-                } else {
-                    matrix.panels().div_ceil(6 * team.threads())
-                };
+                // Runs of panels, as an eval cuts them.
+                let share = team.share(matrix.panels(), 32usize.div_ceil(tokens));
                 team.run_parts(
                     matrix.panels().div_ceil(share),
                     Cut::none(),

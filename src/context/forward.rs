@@ -86,17 +86,17 @@ impl Forward<'_> {
     fn norm_stream(&mut self, team: &Team<'_>, gain: &[f32], add: bool) {
         let (width, tokens, eps) = (self.config.n_embd, self.rows.len(), self.config.norm_eps);
         let (kernels, layout) = (self.kernels, self.kernels.layout());
-        let stride = width.next_multiple_of(PAD);
+        let (stride, side) = (width.next_multiple_of(PAD), layout.width(tokens));
         let Scratch { stream, acts, projected, projected_panel, slots, .. } = &mut *self.scratch;
         let (codes, scales) = acts.parts();
         let (projected, panel) = (&*projected, *projected_panel);
         team.run_parts(
-            tokens.div_ceil(layout.block),
+            tokens.div_ceil(side),
             (
-                Cut::new(&mut codes[..tokens * stride], layout.block * stride),
-                Cut::new(&mut scales[..tokens], layout.block),
+                Cut::new(&mut codes[..tokens * stride], side * stride),
+                Cut::new(&mut scales[..tokens], side),
             ),
-            Cut::new(&mut stream[..tokens * width], layout.block * width),
+            Cut::new(&mut stream[..tokens * width], side * width),
             slots,
             |block, (codes, scales), stream, slot| {
                 let count = scales.len();
@@ -108,7 +108,7 @@ impl Forward<'_> {
                             projected,
                             panel,
                             tokens,
-                            block * layout.block + i,
+                            block * side + i,
                             0,
                             &mut slot.row[..width],
                         );
@@ -133,22 +133,22 @@ impl Forward<'_> {
     ) {
         let (tokens, eps) = (self.rows.len(), self.config.norm_eps);
         let (kernels, layout) = (self.kernels, self.kernels.layout());
-        let stride = width.next_multiple_of(PAD);
+        let (stride, side) = (width.next_multiple_of(PAD), layout.width(tokens));
         let Scratch { acts, attended, gated, panels, slots, .. } = &mut *self.scratch;
         let sources = Sources { attended, gated, panel: panels.gated, tokens };
         let (codes, scales) = acts.parts();
         team.run_parts(
-            tokens.div_ceil(layout.block),
+            tokens.div_ceil(side),
             (
-                Cut::new(&mut codes[..tokens * stride], layout.block * stride),
-                Cut::new(&mut scales[..tokens], layout.block),
+                Cut::new(&mut codes[..tokens * stride], side * stride),
+                Cut::new(&mut scales[..tokens], side),
             ),
             Cut::none(),
             slots,
             |block, (codes, scales), (), slot| {
                 let count = scales.len();
                 for (i, scale) in scales.iter_mut().enumerate() {
-                    read(&sources, block * layout.block + i, &mut slot.row[..width]);
+                    read(&sources, block * side + i, &mut slot.row[..width]);
                     let row = match gain {
                         Some(gain) => {
                             kernels.rms_norm(
@@ -191,7 +191,7 @@ impl Forward<'_> {
     fn product(&mut self, team: &Team<'_>, matrices: &[&PackedMatrix], into: Into) {
         let (kernels, tokens, panel) = (self.kernels, self.rows.len(), matrices[0].form().rows());
         let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
-        let share = panels_per_part(panels, team.threads());
+        let share = panels_per_part(team, panels, tokens);
         let Scratch { acts, slots, qkv, projected, projected_panel, places, kept, .. } =
             &mut *self.scratch;
         let products = match into {
@@ -292,7 +292,8 @@ pub(super) fn rescale(
     }
 }
 
-/// Panels of one part of the work: about six parts a thread, so that an uneven core does not hold up the rest.
-pub(super) fn panels_per_part(panels: usize, threads: usize) -> usize {
-    if threads == 1 { panels } else { panels.div_ceil(threads * 6).max(1) }
+/// Panels of one part of the work: few tokens read weights as long streams; many take little of them, and a short
+/// part at the end keeps nobody waiting.
+pub(super) fn panels_per_part(team: &Team<'_>, panels: usize, tokens: usize) -> usize {
+    team.share(panels, 32usize.div_ceil(tokens))
 }

@@ -21,7 +21,7 @@ impl Forward<'_> {
         let Scratch { acts, gated, slots, panels, .. } = &mut *self.scratch;
         let unit = panels.gated;
         let units = self.config.n_ff.div_ceil(unit);
-        let share = panels_per_part(units, team.threads());
+        let share = panels_per_part(team, units, tokens);
         let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
         let leave_out =
             tokens == 1 && layer.up.form() == Form::ROWS && activation == Activation::Relu2;

@@ -23,7 +23,7 @@
 //!
 //! # Acts: how activations lie
 //!
-//! Tokens are taken in blocks of [`ActsLayout::block`]; the last block has
+//! Tokens are taken in blocks of [`ActsLayout::width`]; the last block has
 //! the tokens that are left. Within a block of `w` tokens, `unit` consecutive
 //! values of one token are followed by the same ones of the next token:
 //! value `i` of token `t` lies at `(i / unit) * w * unit + t * unit + i % unit`.
@@ -70,10 +70,21 @@ pub const MAX_K: usize = 65_536;
 /// How a table wants activations of several tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActsLayout {
-    /// Tokens side by side.
+    /// Tokens side by side at most.
     pub block: usize,
-    /// Consecutive values of one token: 4 or 8.
+    /// Consecutive values of one token: 4, or 8 where tokens are multiplied in pairs.
     pub unit: usize,
+}
+
+impl ActsLayout {
+    /// Tokens side by side where there are `tokens`: as few blocks as can be, as equal as can be.
+    ///
+    /// Nine tokens in blocks of eight are five and four: one alone would cost as much as four.
+    #[must_use]
+    pub fn width(self, tokens: usize) -> usize {
+        let width = tokens.div_ceil(tokens.div_ceil(self.block).max(1));
+        width.next_multiple_of(self.unit / 4).clamp(1, self.block)
+    }
 }
 
 /// Quantised activations of some tokens, as [the layout](self#acts-how-activations-lie) says.
@@ -97,10 +108,11 @@ impl<'a> Acts<'a> {
     }
 
     /// The blocks of tokens: first token, count, and their codes.
-    pub fn blocks(self) -> impl Iterator<Item = (usize, usize, &'a [i8])> {
+    pub fn blocks(self) -> impl Iterator<Item = (usize, usize, &'a [i8])> + Clone {
         let Acts { codes, rows, stride, layout } = self;
-        (0..rows.len()).step_by(layout.block).map(move |first| {
-            let width = layout.block.min(rows.len() - first);
+        let width = layout.width(rows.len());
+        (0..rows.len()).step_by(width).map(move |first| {
+            let width = width.min(rows.len() - first);
             (first, width, &codes[first * stride..][..width * stride])
         })
     }

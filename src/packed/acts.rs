@@ -54,8 +54,9 @@ pub fn interleave(
     stride: usize,
     out: &mut [i8],
 ) {
-    let first = token / layout.block * layout.block;
-    let width = layout.block.min(tokens - first);
+    let width = layout.width(tokens);
+    let first = token / width * width;
+    let width = width.min(tokens - first);
     interleave_block(
         row,
         token - first,
@@ -111,8 +112,9 @@ mod tests {
                 interleave(&row, token, tokens, layout, stride, &mut out);
             }
             for token in 0..tokens {
-                let (first, unit) = (token / layout.block * layout.block, layout.unit);
-                let width = layout.block.min(tokens - first);
+                let (width, unit) = (layout.width(tokens), layout.unit);
+                let first = token / width * width;
+                let width = width.min(tokens - first);
                 for i in 0..stride {
                     let at = first * stride
                         + (i / unit) * width * unit

@@ -12,6 +12,7 @@
 mod cpu;
 mod fp;
 mod joined;
+mod share;
 mod sync;
 mod team;
 

@@ -12,10 +12,14 @@
 //!
 //! One token multiplies as in `dots`, masking in place; the fifth code and the
 //! fourth field are both worth 64, and `|acc| <= 65536 * 2/5 * 128 * 127 < 2^29`.
-//! Several tokens decode a stretch of steps once, into memory that stays in the
-//! nearest cache, and multiply from there.
+//! Of several tokens the first block decodes as it multiplies: the pipes that
+//! decode are not those that multiply, and lines are asked for at an even pace.
+//! Further blocks multiply from what it left in the nearest cache, a stretch of
+//! steps at a time.
 
-use super::{dots as two_bits, load_i32, load64, ordered, prefetch, splat, store_i32, store64};
+use super::{
+    by_width, dots as two_bits, load_i32, load64, ordered, prefetch, splat, store_i32, store64,
+};
 use crate::kernels::{Acts, Code, Form};
 use std::arch::x86_64::*;
 
@@ -64,21 +68,19 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
     for (out, row) in out.iter_mut().zip(acts.rows) {
         *out = [[-row.sum; 16]; TILES];
     }
+    let mut blocks = acts.blocks();
+    let Some((_, width, codes)) = blocks.next() else { return };
+    if width == acts.tokens() {
+        // A block alone leaves nothing behind, and keeps its sums in registers.
+        return by_width!(width, first(steps, codes, &mut [], out));
+    }
     let mut decoded = [[Decoded([0; 64], [0; 64]); TILES]; STRETCH];
     for (s, steps) in steps.chunks(STRETCH).enumerate() {
-        decode_stretch(steps, &mut decoded);
+        let at = s * STRETCH * 20;
+        by_width!(width, first(steps, &codes[at * width..], &mut decoded, out));
         let decoded = &decoded[..steps.len()];
-        for (first, width, codes) in acts.blocks() {
-            let codes = &codes[s * STRETCH * 20 * width..];
-            let out = &mut out[first..][..width];
-            match width {
-                1 => several::<1>(decoded, codes, out),
-                2 => several::<2>(decoded, codes, out),
-                3 => several::<3>(decoded, codes, out),
-                4 => several::<4>(decoded, codes, out),
-                5 => several::<5>(decoded, codes, out),
-                _ => several::<6>(decoded, codes, out),
-            }
+        for (first, width, codes) in blocks.clone() {
+            by_width!(width, several(decoded, &codes[at * width..], &mut out[first..]));
         }
     }
 }
@@ -150,61 +152,123 @@ fn one_step(
         let (x, fifth) = tables.decode(load64(tile));
         for f in 0..4 {
             let c = _mm512_and_si512(x, masks[f]);
-            acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(acts[f]));
+            acc[f] = _mm512_dpbusd_epi32(acc[f], c, splat(&acts[f]));
         }
-        acc[4] = _mm512_dpbusd_epi32(acc[4], fifth, splat(acts[4]));
+        acc[4] = _mm512_dpbusd_epi32(acc[4], fifth, splat(&acts[4]));
     }
 }
 
-/// The fifth code, from the top bits.
+/// A step decoded: the two-bit fields of both tiles, and the fifth code.
+type Split = [[__m512i; TILES]; 2];
+
+/// Decodes a step beside the products of several tokens. Its instructions go to pipes that do not multiply, all but
+/// a part of the permute; [`Tables::decode`] is shorter, but GFNI shares the multipliers.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn fifth_code(fifth: __m512i) -> __m512i {
-    _mm512_and_si512(_mm512_srli_epi16::<6>(fifth), _mm512_set1_epi8(3))
-}
-
-/// Decodes some steps to where the products of several tokens read them.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,gfni")]
-fn decode_stretch(steps: &[Step], decoded: &mut [[Decoded; TILES]; STRETCH]) {
-    let tables = Tables::new();
-    for (step, decoded) in steps.iter().zip(decoded) {
-        for (tile, decoded) in step.iter().zip(decoded) {
-            prefetch(tile, AHEAD);
-            let (x, fifth) = tables.decode(load64(tile));
-            store64(&mut decoded.0, x);
-            store64(&mut decoded.1, fifth_code(fifth));
-        }
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn split(step: &Step) -> Split {
+    let times_85 = _mm512_set1_epi32(0x00aa_5500);
+    let table = [load64(&FIELDS[0]), load64(&FIELDS[1])];
+    let mut split = [[_mm512_setzero_si512(); TILES]; 2];
+    for (t, tile) in step.iter().enumerate() {
+        let bytes = load64(tile);
+        let fifth = _mm512_avg_epu8(bytes, _mm512_avg_epu8(bytes, _mm512_setzero_si512()));
+        let fifth = _mm512_and_si512(_mm512_srli_epi16::<6>(fifth), _mm512_set1_epi8(3));
+        let v = _mm512_sub_epi8(bytes, _mm512_shuffle_epi8(times_85, fifth));
+        split[0][t] = _mm512_permutex2var_epi8(table[0], v, table[1]);
+        split[1][t] = fifth;
     }
+    split
 }
 
-/// Adds a stretch of steps to the sums of W tokens.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn several<const W: usize>(steps: &[[Decoded; TILES]], codes: &[i8], out: &mut [Sums]) {
-    let Some(out) = out.first_chunk_mut::<W>() else { return };
+/// The sums of W tokens, as they stand.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_sums<const W: usize>(out: &[Sums; W]) -> [[__m512i; TILES]; W] {
     let mut acc = [[_mm512_setzero_si512(); TILES]; W];
-    for (acc, out) in acc.iter_mut().zip(&mut *out) {
+    for (acc, out) in acc.iter_mut().zip(out) {
         for (acc, out) in acc.iter_mut().zip(out) {
             *acc = load_i32(out);
         }
     }
-    // Values of W tokens lie in words of four, field after field: [field][token].
-    let fields = codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<5>().0;
-    for (step, fields) in steps.iter().zip(fields) {
-        let x = [load64(&step[0].0), load64(&step[1].0)];
-        two_bits::multiply::<W, 0>(&mut acc, &x, &fields[0]);
-        two_bits::multiply::<W, 2>(&mut acc, &x, &fields[1]);
-        two_bits::multiply::<W, 4>(&mut acc, &x, &fields[2]);
-        two_bits::multiply::<W, 6>(&mut acc, &x, &fields[3]);
-        for (acc, acts) in acc.iter_mut().zip(&fields[4]) {
-            let acts = splat(*acts);
-            for (acc, tile) in acc.iter_mut().zip(step) {
-                *acc = _mm512_dpbusd_epi32(*acc, load64(&tile.1), acts);
-            }
-        }
-    }
+    acc
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_sums<const W: usize>(acc: [[__m512i; TILES]; W], out: &mut [Sums; W]) {
     for (out, acc) in out.iter_mut().zip(acc) {
         for (out, acc) in out.iter_mut().zip(acc) {
             store_i32(out, acc);
+        }
+    }
+}
+
+/// Adds some steps to the sums of W tokens, and leaves them decoded as far as there is room.
+///
+/// A step is decoded within the products of the one before it, so that nobody waits.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+fn first<const W: usize>(
+    steps: &[Step],
+    codes: &[i8],
+    room: &mut [[Decoded; TILES]],
+    out: &mut [Sums],
+) {
+    let (Some(out), Some(mut step)) = (out.first_chunk_mut::<W>(), steps.first()) else { return };
+    let mut acc = load_sums(out);
+    let mut room = room.iter_mut();
+    let mut now = split(step);
+    for (i, acts) in words(codes)[..steps.len()].iter().enumerate() {
+        step = steps.get(i + 1).unwrap_or(step);
+        prefetch(step, AHEAD);
+        prefetch(step, AHEAD + 64);
+        let [x, fifth] = now;
+        if let Some(room) = room.next() {
+            for (t, room) in room.iter_mut().enumerate() {
+                store64(&mut room.0, x[t]);
+                store64(&mut room.1, fifth[t]);
+            }
+        }
+        two_bits::multiply::<W, 0>(&mut acc, &x, &acts[0]);
+        now = split(step);
+        multiply_rest(&mut acc, &x, &fifth, acts);
+    }
+    store_sums(acc, out);
+}
+
+/// Adds a decoded stretch of steps to the sums of W tokens.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn several<const W: usize>(steps: &[[Decoded; TILES]], codes: &[i8], out: &mut [Sums]) {
+    let Some(out) = out.first_chunk_mut::<W>() else { return };
+    let mut acc = load_sums(out);
+    for ([low, high], acts) in steps.iter().zip(words(codes)) {
+        let x = [load64(&low.0), load64(&high.0)];
+        two_bits::multiply::<W, 0>(&mut acc, &x, &acts[0]);
+        multiply_rest(&mut acc, &x, &[load64(&low.1), load64(&high.1)], acts);
+    }
+    store_sums(acc, out);
+}
+
+/// Values of W tokens in words of four, step after step: `[field][token]`.
+fn words<const W: usize>(codes: &[i8]) -> &[[[[i8; 4]; W]; 5]] {
+    codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<5>().0
+}
+
+/// All fields but the first of every tile with their acts of every token.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn multiply_rest<const W: usize>(
+    acc: &mut [[__m512i; TILES]; W],
+    x: &[__m512i; TILES],
+    fifth: &[__m512i; TILES],
+    acts: &[[[i8; 4]; W]; 5],
+) {
+    two_bits::multiply::<W, 2>(acc, x, &acts[1]);
+    two_bits::multiply::<W, 4>(acc, x, &acts[2]);
+    two_bits::multiply::<W, 6>(acc, x, &acts[3]);
+    for (acc, acts) in acc.iter_mut().zip(&acts[4]) {
+        let acts = splat(acts);
+        for (acc, fifth) in acc.iter_mut().zip(fifth) {
+            *acc = _mm512_dpbusd_epi32(*acc, *fifth, acts);
         }
     }
 }

@@ -15,7 +15,7 @@
 //! of `4^f`. No accumulator overflows: a byte is at most `2 << 6 = 128`, so
 //! `|acc| <= 65536 / 4 * 128 * 127 < 2^28`.
 
-use super::{load64, ordered, prefetch, sparse, splat, store_i32};
+use super::{by_width, load64, ordered, prefetch, sparse, splat, store_i32};
 use crate::{
     kernels::{Acts, Code, Form},
     ops::norm::RowScale,
@@ -47,13 +47,10 @@ pub(super) fn dots(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &mut
     for (first, width, codes) in acts.blocks() {
         let rows = &acts.rows[first..][..width];
         let out = &mut out[first..][..width];
-        match width {
-            1 => stream(panel, form, k, Acts { codes, rows, ..acts }, out[0].as_flattened_mut()),
-            2 => several::<2>(steps, codes, rows, out),
-            3 => several::<3>(steps, codes, rows, out),
-            4 => several::<4>(steps, codes, rows, out),
-            5 => several::<5>(steps, codes, rows, out),
-            _ => several::<6>(steps, codes, rows, out),
+        if width == 1 {
+            stream(panel, form, k, Acts { codes, rows, ..acts }, out[0].as_flattened_mut());
+        } else {
+            by_width!(width, several(steps, codes, rows, out));
         }
     }
 }
@@ -130,7 +127,7 @@ pub(super) fn multiply<const W: usize, const SHIFT: u32>(
         *c = _mm512_and_si512(_mm512_srli_epi16::<SHIFT>(*c), mask);
     }
     for (acc, acts) in acc.iter_mut().zip(acts) {
-        let acts = splat(*acts);
+        let acts = splat(acts);
         for (acc, c) in acc.iter_mut().zip(c) {
             *acc = _mm512_dpbusd_epi32(*acc, c, acts);
         }

@@ -25,8 +25,8 @@ const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 2 };
 /// The same rows in base 3: a fifth fewer bytes for a decoding by table.
 const BASE_3: Form = Form { code: Code::Base3, tiles: 2 };
 
-/// Six tokens by 32 rows: twelve accumulators hide the latency of `vpdpbusd` on every CPU.
-const LAYOUT: ActsLayout = ActsLayout { block: 6, unit: 4 };
+/// Eight tokens by 32 rows: sixteen accumulators, and room for what decoding keeps.
+const LAYOUT: ActsLayout = ActsLayout { block: 8, unit: 4 };
 
 macro_rules! table {
     ($name:ident, $forms:expr, $dots:expr, $stream:expr) => {
@@ -59,6 +59,23 @@ table!(KERNELS, &[TWO_BITS, Form::ROWS, Form::COLUMNS], dots::dots, dots::stream
 table!(KERNELS_VBMI, &[TWO_BITS, BASE_3, Form::ROWS, Form::COLUMNS], base3::dots, base3::stream);
 
 stamp!(ops::Hardware, "avx512f,avx512bw,avx512dq,avx512vl,fma");
+
+/// Calls a function of a block's tokens, one to eight.
+macro_rules! by_width {
+    ($width:expr, $several:ident($($arg:expr),*)) => {
+        match $width {
+            1 => $several::<1>($($arg),*),
+            2 => $several::<2>($($arg),*),
+            3 => $several::<3>($($arg),*),
+            4 => $several::<4>($($arg),*),
+            5 => $several::<5>($($arg),*),
+            6 => $several::<6>($($arg),*),
+            7 => $several::<7>($($arg),*),
+            _ => $several::<8>($($arg),*),
+        }
+    };
+}
+use by_width;
 
 /// Whether this CPU has what [`KERNELS`] enables.
 pub(super) fn detected() -> bool {
@@ -133,9 +150,12 @@ fn store_i32(values: &mut [i32; 16], x: __m512i) {
 }
 
 /// Four activations of one token in every lane.
+#[inline]
 #[target_feature(enable = "avx512f")]
-fn splat(acts: [i8; 4]) -> __m512i {
-    _mm512_set1_epi32(i32::from_le_bytes(acts.map(|act| act as u8)))
+fn splat(acts: &[i8; 4]) -> __m512i {
+    // As one word: bytes are gathered into longer words, and split again on the pipes that multiply.
+    // SAFETY: the array is 4 readable bytes, and the read asks no alignment.
+    _mm512_set1_epi32(unsafe { acts.as_ptr().cast::<i32>().read_unaligned() })
 }
 
 /// Folds sixteen lanes: 8, 4, 2, 1, as `ops::fold`.

@@ -9,7 +9,7 @@
 
 use super::{
     ahead::{AHEAD, Ahead, prefetch},
-    dots as two_bits, load_i8, load_i32, load64, splat, store_i32, store64,
+    by_width, dots as two_bits, load_i8, load_i32, load64, splat, store_i32, store64,
 };
 use crate::kernels::{Acts, Code, Form, Live, RowsOf, sparse::Sparse};
 use std::arch::x86_64::*;
@@ -104,7 +104,7 @@ fn live_columns(panel: &[u8], live: Live<'_>, out: &mut [i32; 256]) {
             load64(&columns[places[2] as usize]),
             load64(&columns[places[3] as usize]),
         );
-        let y = splat(*codes);
+        let y = splat(codes);
         for u in 0..4 {
             for f in 0..4 {
                 let c = _mm512_and_si512(x[u], masks[f]);
@@ -195,14 +195,7 @@ fn rows_several(panel: &[u8], k: usize, acts: Acts<'_>, out: &mut [i32]) {
             let codes = &codes[first * 256 * width..];
             let out = &mut out[token..][..width];
             let words = &words[..here];
-            match width {
-                1 => rows_block::<1>(words, codes, out),
-                2 => rows_block::<2>(words, codes, out),
-                3 => rows_block::<3>(words, codes, out),
-                4 => rows_block::<4>(words, codes, out),
-                5 => rows_block::<5>(words, codes, out),
-                _ => rows_block::<6>(words, codes, out),
-            }
+            by_width!(width, rows_block(words, codes, out));
         }
     }
 }
@@ -299,14 +292,7 @@ fn columns_several(panel: &[u8], acts: Acts<'_>, out: &mut [i32]) {
             let codes = &codes[n * FOURS * 4 * width..];
             let sums = &mut sums[token..][..width];
             let lanes = &lanes[..columns.len()];
-            match width {
-                1 => columns_block::<1>(lanes, codes, sums),
-                2 => columns_block::<2>(lanes, codes, sums),
-                3 => columns_block::<3>(lanes, codes, sums),
-                4 => columns_block::<4>(lanes, codes, sums),
-                5 => columns_block::<5>(lanes, codes, sums),
-                _ => columns_block::<6>(lanes, codes, sums),
-            }
+            by_width!(width, columns_block(lanes, codes, sums));
         }
     }
     // Sums lie as [field][pair of vectors][vector]; each token's go to the order of their rows.
