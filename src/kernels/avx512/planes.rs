@@ -3,8 +3,8 @@
 use crate::kernels::screen::ROWS;
 use std::arch::{asm, x86_64::*};
 
-/// How far ahead of themselves they ask for lines, into the second cache.
-pub(super) const AHEAD: usize = 6 << 10;
+/// How far ahead of themselves rows side by side ask for lines, into the first cache.
+pub(super) const AHEAD: usize = 4 << 10;
 
 /// A group of rows of the plane of nibbles, `[row][term][field]`; `codes` are two registers a line, for both terms. A load
 /// is 64 bytes a cycle: with one row at a time, loads of codes were the limit.
@@ -94,7 +94,7 @@ pub(super) fn nibbles(
             first = inout(reg) codes[0].as_ptr() => _,
             second = inout(reg) codes[1].as_ptr() => _,
             count = inout(reg) group.len() => _,
-            ahead = const AHEAD,
+            ahead = const super::ordered::NEAR,
             inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *k, inout("zmm11") *l,
@@ -179,16 +179,16 @@ pub(super) fn pairs(
     unsafe {
         asm!(
             "2:",
-            "prefetcht1 [{ahead} + 4*{i}]",
-            "prefetcht1 [{ahead} + 4*{i} + 64]",
+            "prefetcht0 [{ahead} + 4*{i}]",
+            "prefetcht0 [{ahead} + 4*{i} + 64]",
             "vmovdqu64 zmm20, [{r0} + {i}]",
             "vmovdqu64 zmm21, [{r1} + {i}]",
             "vmovdqu64 zmm22, [{r2} + {i}]",
             "vmovdqu64 zmm23, [{r3} + {i}]",
             field!("zmm28", "{i}", "zmm16", "zmm0", "zmm1", "zmm2", "zmm3"),
             field!("zmm29", "{one}", "zmm17", "zmm4", "zmm5", "zmm6", "zmm7"),
-            "prefetcht1 [{ahead} + 4*{i} + 128]",
-            "prefetcht1 [{ahead} + 4*{i} + 192]",
+            "prefetcht0 [{ahead} + 4*{i} + 128]",
+            "prefetcht0 [{ahead} + 4*{i} + 192]",
             field!("zmm28", "{two}", "zmm18", "zmm8", "zmm9", "zmm10", "zmm11"),
             field!("zmm29", "{three}", "zmm19", "zmm12", "zmm13", "zmm14", "zmm15"),
             "add {i}, 64",
