@@ -74,7 +74,9 @@ fn i2_s(bytes: &[u8], codes: &mut [u8]) -> Result<(), &'static str> {
     for (bytes, codes) in blocks.iter().zip(codes) {
         let (planes, _) = codes.as_chunks_mut::<32>();
         for (plane, codes) in planes.iter_mut().enumerate() {
-            *codes = bytes.map(|byte| byte >> (6 - 2 * plane) & 3);
+            for (code, byte) in codes.iter_mut().zip(bytes) {
+                *code = byte >> (6 - 2 * plane) & 3;
+            }
         }
         // A code of 3 has both of its bits.
         threes |= bytes.iter().fold(0, |threes, byte| threes | byte & (byte >> 1) & 0x55);
