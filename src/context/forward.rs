@@ -42,9 +42,9 @@ impl Forward<'_> {
     pub(super) fn embed(&mut self) {
         let width = self.config.n_embd;
         let table = &self.weights.embedding;
-        for (row, out) in self.rows.iter().zip(self.scratch.stream.chunks_exact_mut(width)) {
-            let token = row.token as usize;
-            Kernels::decode_row(table.row_range(token..token + 1), table.kind(), out);
+        let Scratch { stream, embedded, .. } = &mut *self.scratch;
+        for (row, out) in self.rows.iter().zip(stream.chunks_exact_mut(width)) {
+            Kernels::decode_row(table.row(row.token as usize, embedded), table.kind(), out);
         }
         for (row, out) in
             self.rows.iter().zip(self.scratch.angles.chunks_exact_mut(self.config.rope_dim))

@@ -73,6 +73,8 @@ pub(super) struct Scratch {
     /// The places of what is not zero in one quantised row, and what is there.
     pub places: Vec<u32>,
     pub kept: Vec<i8>,
+    /// A row of the embedding as the file holds it.
+    pub embedded: Vec<u8>,
     /// One for each thread.
     pub slots: Vec<Slot>,
 }
@@ -191,6 +193,7 @@ impl Scratch {
             angles: try_zeroed(capacity * config.rope_dim, what)?,
             places: try_zeroed(sizes.gated, what)?,
             kept: try_zeroed(sizes.gated, what)?,
+            embedded: try_zeroed(4 * config.n_embd, what)?,
             slots: (0..threads).map(|_| slot()).collect::<Result<_>>()?,
         })
     }
@@ -209,7 +212,8 @@ impl Scratch {
         let states = 2 * (2 * group + group * config.head_dim);
         let slot = 2 * widest + 3 * products + gated + group * config.head_dim + states;
         let row_scale = size_of::<crate::ops::norm::RowScale>();
-        capacity * (4 * row + codes + row_scale) + 5 * gated + threads * (4 * slot + codes)
+        let once = 5 * gated + 4 * config.n_embd;
+        capacity * (4 * row + codes + row_scale) + once + threads * (4 * slot + codes)
     }
 
     /// Bytes held.
@@ -231,6 +235,7 @@ impl Scratch {
             + self.acts.bytes()
             + self.places.len() * 4
             + self.kept.len()
+            + self.embedded.len()
             + self.slots.iter().map(slot).sum::<usize>()
     }
 }

@@ -58,8 +58,16 @@ pub struct Source {
 }
 
 enum Bytes {
-    Map(Map),
-    File { file: File, offset: u64 },
+    Map {
+        map: Map,
+        /// What is mapped, from `offset` on.
+        file: File,
+        offset: u64,
+    },
+    File {
+        file: File,
+        offset: u64,
+    },
     Memory(Box<dyn AsRef<[u8]> + Send + Sync>),
     Reader(Mutex<Box<dyn ReadAt>>),
 }
@@ -146,7 +154,7 @@ impl Source {
         // network file systems, or where address space is short.
         let map = usize::try_from(len).ok().filter(|len| mmap && *len > 0);
         let bytes = match map.map(|len| Map::new(&file, offset, len)) {
-            Some(Ok(map)) => Bytes::Map(map),
+            Some(Ok(map)) => Bytes::Map { map, file, offset },
             _ => Bytes::File { file, offset },
         };
         Ok(Source { name, len, bytes })
@@ -205,14 +213,14 @@ impl Source {
     /// Whether the bytes are pages of a file, which the system may drop and fetch again.
     #[must_use]
     pub fn is_mapped(&self) -> bool {
-        matches!(self.bytes, Bytes::Map(_))
+        matches!(self.bytes, Bytes::Map { .. })
     }
 
     /// A range that is already in memory; `None` if it must be read first, or does not exist.
     #[must_use]
     pub fn slice(&self, range: Range<u64>) -> Option<&[u8]> {
         let bytes = match &self.bytes {
-            Bytes::Map(map) => map.bytes(),
+            Bytes::Map { map, .. } => map.bytes(),
             Bytes::Memory(owner) => (**owner).as_ref(),
             Bytes::File { .. } | Bytes::Reader(_) => return None,
         };
@@ -248,7 +256,7 @@ impl Source {
         let range = offset..offset.saturating_add(dst.len() as u64);
         self.check(&range)?;
         let done = match &self.bytes {
-            Bytes::Map(_) | Bytes::Memory(_) => {
+            Bytes::Map { .. } | Bytes::Memory(_) => {
                 let bytes = self.slice(range.clone()).ok_or_else(|| self.outside(&range))?;
                 dst.copy_from_slice(bytes);
                 return Ok(());
@@ -263,6 +271,19 @@ impl Source {
             what: format!("cannot read bytes {}..{} of {}", range.start, range.end, self.name),
             source,
         })
+    }
+
+    /// Fills `dst` with the bytes from `offset` on of a mapped file, past the map, none of whose pages become
+    /// resident for it. False if there is no such file or it cannot be read: `dst` then holds anything.
+    #[must_use]
+    pub(crate) fn read_past_map(&self, offset: u64, dst: &mut [u8]) -> bool {
+        let inside = self.check(&(offset..offset.saturating_add(dst.len() as u64))).is_ok();
+        match &self.bytes {
+            Bytes::Map { file, offset: base, .. } if inside => {
+                read_exact_at(file, base + offset, dst).is_ok()
+            }
+            _ => false,
+        }
     }
 
     /// Says that a range will be read here and there. Best effort, maps only.
@@ -303,7 +324,7 @@ impl Source {
     }
 
     fn advise(&self, advice: Advice, range: Range<u64>) {
-        if let (Bytes::Map(map), true) = (&self.bytes, self.check(&range).is_ok()) {
+        if let (Bytes::Map { map, .. }, true) = (&self.bytes, self.check(&range).is_ok()) {
             // A map's length is a `usize`, and the range lies within it.
             map.advise(advice, range.start as usize..range.end as usize);
         }
@@ -329,7 +350,7 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.bytes {
-            Bytes::Map(_) => "map",
+            Bytes::Map { .. } => "map",
             Bytes::File { .. } => "file",
             Bytes::Memory(_) => "memory",
             Bytes::Reader(_) => "reader",
@@ -362,4 +383,29 @@ fn read_exact_at(file: &File, mut offset: u64, mut dst: &mut [u8]) -> io::Result
 #[cfg(not(any(unix, windows)))]
 fn read_exact_at(_: &File, _: u64, _: &mut [u8]) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_file_is_read_past_its_map() {
+        let path = std::env::temp_dir().join(format!("tern-past-map-{}", std::process::id()));
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| (i * 7 % 251) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let options = OpenOptions { offset: 33, length: 19_000, mmap: true };
+        let source = Source::open(&path, options).unwrap();
+        let mut got = vec![0; 5000];
+        for offset in [0, 1, 4096, 14_000] {
+            assert!(source.read_past_map(offset, &mut got), "offset {offset}");
+            assert_eq!(Some(&got[..]), source.slice(offset..offset + 5000), "offset {offset}");
+        }
+        // Past the model's end, though not past the file's.
+        assert!(!source.read_past_map(14_001, &mut got));
+        assert!(!source.read_past_map(u64::MAX, &mut got));
+        drop(source);
+        std::fs::remove_file(&path).unwrap();
+        assert!(!Source::from_memory(bytes).read_past_map(0, &mut got), "no file");
+    }
 }

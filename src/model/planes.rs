@@ -201,6 +201,7 @@ impl Loader<'_, '_> {
                         .as_mut()
                         .map_err(|_| Error::OutOfMemory { what: "a row", bytes: 6 * k as u64 })?;
                     let pairs = middle.chunks_mut(ROWS * k / 4).zip(low.chunks_mut(ROWS * k / 4));
+                    let (first, len) = (task * TASK, bounds.len());
                     let groups = high.chunks_mut(ROWS * k / 2).zip(pairs);
                     for (group, ((high, (middle, low)), bounds)) in
                         groups.zip(bounds.chunks_mut(ROWS)).enumerate()
@@ -209,12 +210,14 @@ impl Loader<'_, '_> {
                         let pairs = middle.chunks_exact_mut(k / 4).zip(low.chunks_exact_mut(k / 4));
                         let planes = nibbles.chunks_exact_mut(k / 2).zip(pairs);
                         for (i, ((high, (middle, low)), bounds)) in planes.zip(bounds).enumerate() {
-                            let r = task * TASK + group * ROWS + i;
+                            let r = first + group * ROWS + i;
                             Kernels::decode_row(head.row_range(r..r + 1), head.kind(), row);
                             *bounds = kernels.split_row(row, [high, middle, low]);
                         }
                         screen::group_rows(nibbles, k, high);
                     }
+                    // The pages of a map would pile up beside the planes.
+                    head.advise_dontneed(first..first + len);
                     Ok::<(), Error>(())
                 },
             )

@@ -112,6 +112,26 @@ impl RowMatrix {
     pub fn row_range(&self, rows: std::ops::Range<usize>) -> &[u8] {
         &self.bytes.as_slice()[rows.start * self.row_bytes..rows.end * self.row_bytes]
     }
+
+    /// Bytes of one row.
+    #[must_use]
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
+    /// The bytes of one row, for those who read few of them. Those of a mapped file are read into `room`, if it has
+    /// [`row_bytes`](Self::row_bytes): to touch the map makes all resident that the system holds around them.
+    #[must_use]
+    pub fn row<'a>(&'a self, row: usize, room: &'a mut [u8]) -> &'a [u8] {
+        let (at, len) = (row * self.row_bytes, self.row_bytes);
+        let read = room.get_mut(..len).is_some_and(|room| self.bytes.read_past_map(at, room));
+        if read { &room[..len] } else { self.row_range(row..row + 1) }
+    }
+
+    /// Some rows will not be read for a while: pages of a map may go.
+    pub(super) fn advise_dontneed(&self, rows: std::ops::Range<usize>) {
+        self.bytes.advise_dontneed(rows.start * self.row_bytes..rows.end * self.row_bytes);
+    }
 }
 
 /// Steps of a load, for its progress.

@@ -52,6 +52,26 @@ impl Bytes {
         Ok(Bytes::Owned(pages))
     }
 
+    /// Says that a part of a mapped file will not be read for a while.
+    pub(crate) fn advise_dontneed(&self, part: Range<usize>) {
+        if let Bytes::Mapped { source, range } = self {
+            let place = |at: usize| range.start.saturating_add(at as u64).min(range.end);
+            source.advise_dontneed(place(part.start)..place(part.end));
+        }
+    }
+
+    /// Fills `out` from byte `at` on, past a map ([`Source::read_past_map`]); false if that is not possible.
+    pub(crate) fn read_past_map(&self, at: usize, out: &mut [u8]) -> bool {
+        match self {
+            Bytes::Mapped { source, range }
+                if at as u64 + out.len() as u64 <= range.end - range.start =>
+            {
+                source.read_past_map(range.start + at as u64, out)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether they are a part of a file or of the host's memory.
     pub(crate) fn is_mapped(&self) -> bool {
         matches!(self, Bytes::Mapped { .. })
