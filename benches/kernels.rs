@@ -144,7 +144,7 @@ fn head(criterion: &mut Criterion) {
     let k = 2560;
     let state = floats(k, &mut rng);
     let (mut first, mut second) = (vec![0; k], vec![0; k]);
-    let split = Split::new(&state, &mut first, &mut second);
+    Split::new(&state, &mut first, &mut second);
     let (mut high, mut middle, mut low) = (vec![0; k / 2], vec![0; k / 4], vec![0; k / 4]);
     let planes = [&mut high[..], &mut middle, &mut low];
     Kernels::best().split_row(&floats(k, &mut rng), planes);
@@ -158,7 +158,7 @@ fn head(criterion: &mut Criterion) {
             let mut out = vec![[0; 2]; plane.len() / (k / 2)];
             group.throughput(Throughput::Bytes(plane.len() as u64));
             group.bench_function(format!("nibbles, {place}"), |bencher| {
-                let of = PlaneOf { rows: &plane, k, codes: split.codes };
+                let of = PlaneOf { rows: &plane, k, codes: [&first, &second] };
                 bencher.iter(|| table.nibbles(black_box(of), &mut out));
             });
             let plane = repeated(&middle, size);
@@ -166,7 +166,7 @@ fn head(criterion: &mut Criterion) {
             let mut out = vec![0; live.len()];
             group.throughput(Throughput::Bytes(plane.len() as u64));
             group.bench_function(format!("pairs, {place}"), |bencher| {
-                let of = PairsOf { rows: &plane, k, codes: split.codes[0] };
+                let of = PairsOf { rows: &plane, k, codes: &first };
                 bencher.iter(|| table.pairs(black_box(of), &live, &mut out));
             });
             for kind in [RowType::F32, RowType::F16, RowType::Bf16, RowType::Q8_0, RowType::Q6K] {

@@ -7,7 +7,7 @@ mod tiny;
 use std::time::Duration;
 use tern::{
     Cancel,
-    context::{Context, ContextOptions, EvalOptions},
+    context::{Context, ContextOptions, EvalOptions, Want},
     file::Source,
     kernels::Kernels,
     model::{LoadOptions, Model, Packing},
@@ -206,4 +206,34 @@ fn a_packed_file_brings_its_planes() {
         }
     }
     std::fs::remove_dir_all(folder).expect("ours");
+}
+
+#[test]
+fn rows_of_one_eval_are_bounded_together_and_drawn_in_any_order() {
+    for table in Kernels::available() {
+        let screened = model(DType::F16, false, table.name(), true);
+        let whole = model(DType::F16, false, "scalar", false);
+        let tokens: Vec<i32> = (5..24).collect();
+        for (fast, threads) in [(false, 2), (true, 1)] {
+            let [mut screened, mut whole] =
+                [(&screened, fast), (&whole, false)].map(|(model, fast)| {
+                    let mut context = context(model, threads, fast);
+                    let options = EvalOptions { want: Want::All, ..EvalOptions::default() };
+                    context.eval(&tokens, options).expect("fits");
+                    context
+                });
+            assert_eq!(screened.rows(), tokens.len());
+            for (name, make) in CHAINS {
+                for row in [0, 1, 7, 8, 18, 3, 11] {
+                    let mut sampler = make(row as u64, screened.model());
+                    let want = make(row as u64, whole.model())
+                        .sample(whole.logits(row).expect("kept"))
+                        .expect("a token");
+                    let got = screened.sample(row, &mut sampler, None, None).expect("draws");
+                    let at = format!("{name}, {}, row {row}, fast {fast}", table.name());
+                    assert_eq!(got, Some(want), "{at}");
+                }
+            }
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result, try_zeroed},
     kernels::{
         Kernels,
-        screen::{PairsOf, PlaneOf, RowSums, Split},
+        screen::{PairsOf, PlaneOf, RowSums, Split, StatesOf},
     },
     model::{Planes, RowMatrix},
     sampler::Screen,
@@ -34,17 +34,6 @@ const GROUP: usize = 64;
 const RESCORE: usize = 16;
 /// A share of the vocabulary that survives above this, one in so many, and the full head is as cheap.
 const MANY: usize = 8;
-/// The rows of a part, for a kernel that takes a list.
-const ALL: [u32; PART_ROWS] = {
-    let mut all = [0; PART_ROWS];
-    let mut i = 0;
-    while i < PART_ROWS {
-        all[i] = i as u32;
-        i += 1;
-    }
-    all
-};
-
 /// Which states were bounded, and how far.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
@@ -71,11 +60,13 @@ struct Survivor {
 #[derive(Debug, Default)]
 pub(super) struct Screening {
     progress: Option<Progress>,
-    /// About what the logits are, and what they are at most: parts of [`PART_ROWS`] rows, `[part][state][row]`.
-    score: Vec<f32>,
-    upper: Vec<f32>,
-    /// The states in two terms, `[state][n_embd]` each.
-    terms: [Vec<i8>; 2],
+    /// About what the logits are, and what they are at most: parts of [`PART_ROWS`] rows, `[part][state][score, upper][row]`.
+    limits: Vec<f32>,
+    /// The greatest score of each group, and the greatest upper bound, infinity if one is no number: `[part][state][group]`.
+    greatest: Vec<[f32; 2]>,
+    /// The states in two terms: their codes, `[state][n_embd]` each, and the rest.
+    codes: [Vec<i8>; 2],
+    splits: Vec<Split>,
     survivors: Vec<Survivor>,
     /// Ids with their logits: what the sampler gets.
     pub top: Vec<(i32, f32)>,
@@ -97,16 +88,16 @@ impl Screening {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        4 * (self.score.capacity() + self.upper.capacity())
-            + 8 * self.best.capacity()
-            + self.terms.iter().map(Vec::capacity).sum::<usize>()
+        4 * self.limits.capacity()
+            + 8 * (self.greatest.capacity() + self.best.capacity())
+            + self.codes.iter().map(Vec::capacity).sum::<usize>()
             + size_of::<Survivor>() * self.survivors.capacity()
             + 8 * self.top.capacity()
     }
 
     /// What [`bytes`](Self::bytes) is for one state of a model, without the survivors.
     pub(super) fn planned_bytes(vocab: usize, width: usize) -> usize {
-        8 * vocab + 8 * vocab.div_ceil(GROUP) + 2 * width
+        8 * vocab + 16 * vocab.div_ceil(GROUP) + 2 * width
     }
 
     /// Bounds every row of the vocabulary for state `i` of `states`, and for those behind it; `Some` if it stopped on the way.
@@ -119,40 +110,42 @@ impl Screening {
         team: &Team<'_>,
         poll: &mut Poll<'_>,
     ) -> Result<Option<Status>> {
-        let (planes, kernels) = (head.planes, head.kernels);
-        let (vocab, width) = (planes.rows(), planes.k());
+        let (vocab, width) = (head.planes.rows(), head.planes.k());
         let known = |of: &Progress| of.fast == fast && (of.first..of.first + of.count).contains(&i);
         let mut progress = match self.progress.filter(known) {
             Some(progress) => progress,
             None => {
                 let count = (states.len() / width - i).min(STATES);
                 self.progress = None;
-                self.resize(count, vocab, width)?;
+                self.split(&states[i * width..][..count * width], vocab, width)?;
                 Progress { first: i, count, fast, done: 0 }
             }
         };
-        let (first, count) = (progress.first, progress.count);
-        let [p, q] = &mut self.terms;
-        let states = states[first * width..].chunks_exact(width);
-        let terms = p.chunks_exact_mut(width).zip(q.chunks_exact_mut(width));
-        let splits: Vec<Split<'_>> = (states.zip(terms).take(count))
-            .map(|(state, (p, q))| Split::new(state, p, q))
-            .collect();
-        let mut slots = vec![(); team.threads()];
+        let count = progress.count;
+        let Self { limits, greatest, codes, splits, .. } = self;
+        let (codes, splits) = ([&codes[0][..], &codes[1]], &splits[..]);
+        // What a thread works in; made when there is work.
+        let mut slots = Vec::new();
         let mut stopped = None;
         while progress.done < vocab {
             stopped = poll.stop();
             if stopped.is_some() {
                 break;
             }
+            if slots.is_empty() {
+                let sums = || try_zeroed(count * PART_ROWS, "sums of a head's rows");
+                slots = (0..team.threads()).map(|_| sums()).collect::<Result<_>>()?;
+            }
             let (from, to) = (progress.done, vocab.min(progress.done + POLL_ROWS));
-            let score = Cut::new(&mut self.score[from * count..to * count], PART_ROWS * count);
-            let upper = Cut::new(&mut self.upper[from * count..to * count], PART_ROWS * count);
+            let groups = from / GROUP * count..to.div_ceil(GROUP) * count;
+            let limits =
+                Cut::new(&mut limits[2 * from * count..2 * to * count], 2 * PART_ROWS * count);
+            let greatest = Cut::new(&mut greatest[groups], PART_ROWS / GROUP * count);
             let parts = (to - from).div_ceil(PART_ROWS);
-            team.run_parts(parts, score, upper, &mut slots, |part, score, upper, ()| {
+            team.run_parts(parts, limits, greatest, &mut slots, |part, limits, greatest, sums| {
                 let first = from + part * PART_ROWS;
-                let rows = first..first + score.len() / count;
-                bound_rows(kernels, planes, &splits, rows, fast, score, upper);
+                let rows = first..first + limits.len() / (2 * count);
+                bound_rows(head, (codes, splits), rows, fast, sums, limits, greatest);
             });
             progress.done = to;
         }
@@ -160,25 +153,34 @@ impl Screening {
         Ok(stopped)
     }
 
-    /// Room for some states.
-    fn resize(&mut self, count: usize, vocab: usize, width: usize) -> Result<()> {
-        if self.score.len() != count * vocab || self.terms[0].len() != count * width {
+    /// Splits states, in room that is theirs.
+    fn split(&mut self, states: &[f32], vocab: usize, width: usize) -> Result<()> {
+        let count = states.len() / width;
+        if self.limits.len() != 2 * count * vocab || self.codes[0].len() != states.len() {
             *self = Self::default();
-            self.score = try_zeroed(count * vocab, "bounds of logits")?;
-            self.upper = try_zeroed(count * vocab, "bounds of logits")?;
+            self.limits = try_zeroed(2 * count * vocab, "bounds of logits")?;
+            self.greatest = try_zeroed(count * vocab.div_ceil(GROUP), "bounds of logits")?;
             self.best = try_zeroed(vocab.div_ceil(GROUP), "bounds of logits")?;
-            let terms = || try_zeroed(count * width, "terms of a state");
-            self.terms = [terms()?, terms()?];
+            let codes = || try_zeroed(states.len(), "terms of a state");
+            self.codes = [codes()?, codes()?];
+            self.splits = try_zeroed(count, "terms of a state")?;
+        }
+        let [p, q] = &mut self.codes;
+        let terms = p.chunks_exact_mut(width).zip(q.chunks_exact_mut(width));
+        for ((state, (p, q)), split) in states.chunks_exact(width).zip(terms).zip(&mut self.splits)
+        {
+            *split = Split::new(state, p, q);
         }
         Ok(())
     }
 
     /// The likeliest rows, at most `k`: at most one of each group.
-    fn prospects(&mut self, scores: Groups, screen: &Screen<'_>) {
-        let Self { score, best, survivors, .. } = self;
+    fn prospects(&mut self, of: Groups, screen: &Screen<'_>) {
+        let Self { limits, greatest, best, survivors, .. } = self;
         for (group, best) in best.iter_mut().enumerate() {
             let allowed = Allowed { mask: screen.allowed, first: group * GROUP };
-            *best = (allowed.best(scores.group(score, group)), group as u32);
+            let greatest = || of.greatest(greatest, group)[0];
+            *best = (allowed.best(greatest, of.limits(limits, group).0), group as u32);
         }
         let k = screen.k.min(best.len());
         if k < best.len() {
@@ -188,8 +190,8 @@ impl Screening {
         for (most, group) in best[..k].iter().filter(|best| best.0 > f32::NEG_INFINITY) {
             let first = *group as usize * GROUP;
             let allowed = Allowed { mask: screen.allowed, first };
-            let scores = scores.group(score, *group as usize).iter().enumerate();
-            let row = scores.into_iter().find(|(row, score)| *score == most && allowed.has(*row));
+            let mut scores = of.limits(limits, *group as usize).0.iter().enumerate();
+            let row = scores.find(|(row, score)| *score == most && allowed.has(*row));
             survivors.extend(
                 row.map(|(row, _)| Survivor { row: (first + row) as u32, ..Survivor::default() }),
             );
@@ -197,23 +199,21 @@ impl Screening {
     }
 
     /// The rows that may not be below a threshold.
-    fn survive(&mut self, scores: Groups, screen: &Screen<'_>, threshold: f32) -> Result<()> {
-        let Self { score, upper, best, survivors, .. } = self;
+    fn survive(&mut self, of: Groups, screen: &Screen<'_>, threshold: f32) -> Result<()> {
+        let Self { limits, greatest, best, survivors, .. } = self;
         survivors.clear();
         for group in 0..best.len() {
-            let (score, upper) = (scores.group(score, group), scores.group(upper, group));
-            // Counted, not searched: that runs wide.
-            let count = upper.iter().map(|upper| u32::from(stays(*upper, threshold))).sum::<u32>();
-            if count == 0 {
+            if !stays(of.greatest(greatest, group)[1], threshold) {
                 continue;
             }
-            let more = survivors.try_reserve(count as usize);
+            let more = survivors.try_reserve(GROUP);
             more.map_err(|_| Error::OutOfMemory {
                 what: "rows of the head",
                 bytes: (survivors.len() * size_of::<Survivor>()) as u64,
             })?;
             let first = group * GROUP;
             let allowed = Allowed { mask: screen.allowed, first };
+            let (score, upper) = of.limits(limits, group);
             for (row, (upper, score)) in upper.iter().zip(score).enumerate() {
                 if stays(*upper, threshold) && allowed.has(row) {
                     let row = (first + row) as u32;
@@ -225,18 +225,10 @@ impl Screening {
     }
 
     /// Reads what the first bounds left out of the survivors: finer bounds, and sure ones.
-    fn refine(
-        &mut self,
-        state: &[f32],
-        (first, end): (usize, usize),
-        fast: bool,
-        head: HeadOf<'_>,
-        team: &Team<'_>,
-    ) {
+    fn refine(&mut self, state: usize, fast: bool, head: HeadOf<'_>, team: &Team<'_>) {
         let HeadOf { planes, kernels, .. } = head;
-        let width = planes.k();
-        let [p, q] = &mut self.terms;
-        let split = Split::new(state, &mut p[first..end], &mut q[first..end]);
+        let (width, split) = (planes.k(), &self.splits[state]);
+        let codes = &self.codes[0][state * width..][..width];
         let parts = self.survivors.len().div_ceil(GROUP);
         let survivors = Cut::new(&mut self.survivors, GROUP);
         let mut slots = vec![(); team.threads()];
@@ -246,7 +238,7 @@ impl Screening {
             let live = &live[..survivors.len()];
             let sums = |plane| {
                 let mut sums = [0; GROUP];
-                let of = PairsOf { rows: plane, k: width, codes: split.codes[0] };
+                let of = PairsOf { rows: plane, k: width, codes };
                 kernels.pairs(of, live, &mut sums[..live.len()]);
                 sums
             };
@@ -273,10 +265,10 @@ impl Screening {
         team: &Team<'_>,
     ) -> Result<bool> {
         let Some(Progress { first, count, fast, .. }) = self.progress else { return Ok(false) };
-        let (vocab, width) = (head.planes.rows(), head.planes.k());
-        let scores = Groups { vocab, count, state: i - first };
+        let vocab = head.planes.rows();
+        let groups = Groups { vocab, count, state: i - first };
         // k logits that are likely to be the best: the k best are not below the least of these.
-        self.prospects(scores, screen);
+        self.prospects(groups, screen);
         let mut threshold = f32::NEG_INFINITY;
         if self.survivors.len() >= screen.k {
             rescore(&mut self.survivors, state, head, team);
@@ -289,9 +281,8 @@ impl Screening {
                 None => f32::NEG_INFINITY,
             });
         }
-        self.survive(scores, screen, threshold)?;
-        let terms = ((i - first) * width, (i - first + 1) * width);
-        self.refine(state, terms, fast, head, team);
+        self.survive(groups, screen, threshold)?;
+        self.refine(i - first, fast, head, team);
         self.survivors.retain(|survivor| stays(survivor.upper, threshold));
         if self.survivors.len() > vocab / MANY {
             return Ok(false);
@@ -337,13 +328,27 @@ struct Groups {
 }
 
 impl Groups {
-    /// Those of one group of rows.
-    fn group(self, values: &[f32], group: usize) -> &[f32] {
+    /// The first row of the part of a group, its rows, and the group's among them.
+    fn part(self, group: usize) -> (usize, usize, Range<usize>) {
         let row = group * GROUP;
         let part = row - row % PART_ROWS;
         let rows = PART_ROWS.min(self.vocab - part);
-        let values = &values[part * self.count + self.state * rows..][..rows];
-        &values[row - part..rows.min(row - part + GROUP)]
+        (part, rows, row - part..rows.min(row - part + GROUP))
+    }
+
+    /// The scores and the upper bounds of one group of rows.
+    fn limits(self, limits: &[f32], group: usize) -> (&[f32], &[f32]) {
+        let (part, rows, place) = self.part(group);
+        let limits = &limits[2 * (part * self.count + self.state * rows)..][..2 * rows];
+        let (score, upper) = limits.split_at(rows);
+        (&score[place.clone()], &upper[place])
+    }
+
+    /// The greatest of both.
+    fn greatest(self, greatest: &[[f32; 2]], group: usize) -> [f32; 2] {
+        let (part, rows, place) = self.part(group);
+        let groups = rows.div_ceil(GROUP);
+        greatest[part / GROUP * self.count + self.state * groups + place.start / GROUP]
     }
 }
 
@@ -365,56 +370,68 @@ impl Allowed<'_> {
             .is_none_or(|mask| mask.get(row / 32).is_some_and(|word| word >> (row % 32) & 1 == 1))
     }
 
-    /// The best of the allowed, minus infinity if there is none.
-    fn best(&self, scores: &[f32]) -> f32 {
-        let best = |best: f32, score: f32| if score > best { score } else { best };
+    /// The best of the allowed, minus infinity if there is none; `greatest` is that of all.
+    fn best(&self, greatest: impl Fn() -> f32, scores: &[f32]) -> f32 {
         match self.mask {
-            None => {
-                // In lanes, so that they can be wide.
-                let mut lanes = [f32::NEG_INFINITY; 16];
-                for scores in scores.chunks(16) {
-                    for (lane, score) in lanes.iter_mut().zip(scores) {
-                        *lane = best(*lane, *score);
-                    }
-                }
-                lanes.into_iter().fold(f32::NEG_INFINITY, best)
-            }
+            None => greatest(),
             Some(_) => {
                 let rows = scores.iter().enumerate().filter(|(row, _)| self.has(*row));
-                rows.fold(f32::NEG_INFINITY, |a, (_, score)| best(a, *score))
+                rows.fold(
+                    f32::NEG_INFINITY,
+                    |best, (_, score)| {
+                        if *score > best { *score } else { best }
+                    },
+                )
             }
         }
     }
 }
 
-/// Bounds of at most [`PART_ROWS`] rows for each state, `[state][row]`.
+/// Bounds of at most [`PART_ROWS`] rows for each state, and the greatest of each group.
 fn bound_rows(
-    kernels: &Kernels,
-    planes: &Planes,
-    splits: &[Split<'_>],
+    head: HeadOf<'_>,
+    (codes, splits): ([&[i8]; 2], &[Split]),
     rows: Range<usize>,
     fast: bool,
-    score: &mut [f32],
-    upper: &mut [f32],
+    sums: &mut [[i32; 2]],
+    limits: &mut [f32],
+    greatest: &mut [[f32; 2]],
 ) {
+    let HeadOf { planes, kernels, .. } = head;
     let (n, k) = (rows.len(), planes.k());
-    let live = &ALL[..n];
-    let mut high = [[0; 2]; PART_ROWS];
-    let mut middle = [0; PART_ROWS];
-    let out = score.chunks_exact_mut(n).zip(upper.chunks_exact_mut(n));
-    for (split, (score, upper)) in splits.iter().zip(out) {
-        // A long stretch of one plane, then of the other.
-        let of = PlaneOf { rows: planes.high(rows.clone()), k, codes: split.codes };
-        kernels.nibbles(of, &mut high[..n]);
-        if !fast {
-            let of = PairsOf { rows: planes.middle(rows.clone()), k, codes: split.codes[0] };
-            kernels.pairs(of, live, &mut middle[..n]);
+    let sums = &mut sums[..splits.len() * n];
+    let high = planes.high(rows.clone());
+    if fast {
+        let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));
+        for ((p, q), sums) in terms.zip(sums.chunks_exact_mut(n)) {
+            kernels.nibbles(PlaneOf { rows: high, k, codes: [p, q] }, sums);
         }
-        let sums = RowSums {
-            bounds: &planes.bounds()[rows.clone()],
-            high: &high[..n],
-            middle: (!fast).then_some(&middle[..n]),
-        };
-        kernels.limits(split, sums, score, upper);
+    } else {
+        kernels.states(StatesOf { high, middle: planes.middle(rows.clone()), k, codes }, sums);
     }
+    let bounds = &planes.bounds()[rows];
+    let groups = greatest.chunks_exact_mut(n.div_ceil(GROUP));
+    let out = limits.chunks_exact_mut(2 * n).zip(groups).zip(sums.chunks_exact(n));
+    for (split, ((limits, greatest), sums)) in splits.iter().zip(out) {
+        let (score, upper) = limits.split_at_mut(n);
+        kernels.limits(split, RowSums { bounds, sums, likely: fast }, score, upper);
+        for (greatest, (score, upper)) in
+            greatest.iter_mut().zip(score.chunks(GROUP).zip(upper.chunks(GROUP)))
+        {
+            let upper = most(upper, |upper| if upper.is_nan() { f32::INFINITY } else { upper });
+            *greatest = [most(score, |score| score), upper];
+        }
+    }
+}
+
+/// The greatest of some values, in lanes so that they can be wide; what is no number is left out.
+fn most(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
+    let greater = |most: f32, value: f32| if value > most { value } else { most };
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    for values in values.chunks(16) {
+        for (lane, value) in lanes.iter_mut().zip(values) {
+            *lane = greater(*lane, of(*value));
+        }
+    }
+    lanes.into_iter().fold(f32::NEG_INFINITY, greater)
 }

@@ -175,10 +175,11 @@ pub struct Kernels {
     row_dots: RowDots,
     sparse: sparse::Sparse,
     split_row: unsafe fn(row: &[f32], planes: screen::RowPlanes<'_>) -> screen::RowBounds,
-    limits:
-        unsafe fn(&screen::Split<'_>, screen::RowSums<'_>, score: &mut [f32], upper: &mut [f32]),
+    limits: unsafe fn(&screen::Split, screen::RowSums<'_>, score: &mut [f32], upper: &mut [f32]),
     nibbles: unsafe fn(of: screen::PlaneOf<'_>, out: &mut [[i32; 2]]),
     pairs: unsafe fn(of: screen::PairsOf<'_>, live: &[u32], out: &mut [i32]),
+    /// Several states together, where a table has a loop for them.
+    states: Option<unsafe fn(of: screen::StatesOf<'_>, out: &mut [[i32; 2]])>,
 }
 
 impl std::fmt::Debug for Kernels {

@@ -44,6 +44,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     limits,
     nibbles,
     pairs,
+    states: None,
 };
 
 pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };

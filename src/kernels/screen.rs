@@ -50,11 +50,9 @@ pub struct RowBounds {
     pub norm: f32,
 }
 
-/// A state in two terms of eight bits.
-#[derive(Clone, Copy, Debug)]
-pub struct Split<'a> {
-    /// The codes of both terms, `[k]` each.
-    pub codes: [&'a [i8]; 2],
+/// A state in two terms of eight bits, but for their codes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Split {
     /// Sums of the codes.
     sums: [f64; 2],
     /// `a`.
@@ -92,6 +90,19 @@ pub struct PairsOf<'a> {
     pub codes: &'a [i8],
 }
 
+/// Rows of the first two planes against the terms of several states.
+#[derive(Clone, Copy, Debug)]
+pub struct StatesOf<'a> {
+    /// As in [`PlaneOf`].
+    pub high: &'a [u8],
+    /// The same rows, as in [`PairsOf`].
+    pub middle: &'a [u8],
+    /// Values of a row, a multiple of 128.
+    pub k: usize,
+    /// The codes of both terms of each state, `[state][k]`.
+    pub codes: [&'a [i8]; 2],
+}
+
 /// A row of the three planes: `k / 2`, `k / 4` and `k / 4` bytes.
 pub type RowPlanes<'a> = [&'a mut [u8]; 3];
 
@@ -100,10 +111,10 @@ pub type RowPlanes<'a> = [&'a mut [u8]; 3];
 pub struct RowSums<'a> {
     /// What the planes leave out.
     pub bounds: &'a [RowBounds],
-    /// From [`Kernels::nibbles`].
-    pub high: &'a [[i32; 2]],
-    /// From [`Kernels::pairs`], of the middle plane; `None`: likely bounds are wanted.
-    pub middle: Option<&'a [i32]>,
+    /// From [`Kernels::states`]; from [`Kernels::nibbles`] if likely bounds are wanted.
+    pub sums: &'a [[i32; 2]],
+    /// Whether they are.
+    pub likely: bool,
 }
 
 /// Rows one after the other, [`ROWS`] of them or fewer, as a group lies.
@@ -120,6 +131,9 @@ pub fn group_rows(rows: &[u8], k: usize, group: &mut [u8]) {
         }
     }
 }
+
+/// Rows that go through both planes together.
+const TOGETHER: usize = 256;
 
 /// Whether rows of `k` values can be screened.
 #[must_use]
@@ -197,18 +211,15 @@ pub(super) fn split_row(row: &[f32], [high, middle, low]: RowPlanes<'_>) -> RowB
 
 /// The body of [`Kernels::limits`], which every table stamps.
 #[inline(always)]
-pub(super) fn limits(split: &Split<'_>, rows: RowSums<'_>, score: &mut [f32], upper: &mut [f32]) {
-    let out = score.iter_mut().zip(upper).zip(rows.bounds).zip(rows.high);
-    match rows.middle {
-        Some(middle) => {
-            for ((((score, upper), bounds), high), middle) in out.zip(middle) {
-                (*score, *upper) = split.coarse(bounds, *high, *middle);
-            }
+pub(super) fn limits(split: &Split, rows: RowSums<'_>, score: &mut [f32], upper: &mut [f32]) {
+    let out = score.iter_mut().zip(upper).zip(rows.bounds).zip(rows.sums);
+    if rows.likely {
+        for (((score, upper), bounds), sums) in out {
+            (*score, *upper) = split.likely(bounds, *sums);
         }
-        None => {
-            for (((score, upper), bounds), high) in out {
-                (*score, *upper) = split.likely(bounds, *high);
-            }
+    } else {
+        for (((score, upper), bounds), sums) in out {
+            (*score, *upper) = split.coarse(bounds, *sums);
         }
     }
 }
@@ -227,13 +238,13 @@ fn above(score: f32, bound: f32) -> f32 {
     sum + sum.abs() * (2.0 * f32::EPSILON) + (score - score)
 }
 
-impl<'a> Split<'a> {
+impl Split {
     /// Splits a state; the codes are written to the two buffers of its length.
     ///
     /// # Panics
     ///
     /// If the lengths differ.
-    pub fn new(state: &[f32], first: &'a mut [i8], second: &'a mut [i8]) -> Self {
+    pub fn new(state: &[f32], first: &mut [i8], second: &mut [i8]) -> Self {
         let n = state.len();
         assert!(first.len() == n && second.len() == n, "lengths of a split");
         let max = state.iter().fold(0.0f32, |max, x| if x.abs() > max { x.abs() } else { max });
@@ -256,7 +267,6 @@ impl<'a> Split<'a> {
         let cross = second.iter().map(|code| i64::from(code.unsigned_abs())).sum::<i64>() as f64;
         Self {
             sums: [sum(first), sum(second)],
-            codes: [first, second],
             step: wide,
             norm: up(norm * (1.0 + 1e-12)),
             slack: up((rest + norm * rounding) * (1.0 + 1e-12)),
@@ -280,21 +290,20 @@ impl<'a> Split<'a> {
         (bound + rounded * f32::EPSILON) * (1.0 + f32::EPSILON * 32.0) + 1e-24
     }
 
-    /// About what a row's score is and what it is at most, from the sums of its high nibbles and middle pairs;
-    /// NaN where there is no bound.
+    /// About what a row's score is and what it is at most, from the sums of [`Kernels::states`]; NaN where there is no bound.
     #[inline(always)]
     #[must_use]
-    pub fn coarse(&self, row: &RowBounds, high: [i32; 2], middle: i32) -> (f32, f32) {
-        let score = self.score(row, 16 * high[0] + 4 * middle, high[1], TWO_BITS);
+    pub fn coarse(&self, row: &RowBounds, sums: [i32; 2]) -> (f32, f32) {
+        let score = self.score(row, 4 * sums[0], sums[1], TWO_BITS);
         (score, above(score, self.bound(row, row.coarse, 6.0, score.abs())))
     }
 
-    /// The same from the high nibbles alone, likely instead of sure: six and a half deviations, if what is left out
+    /// The same from the sums of the high nibbles alone, likely instead of sure: six and a half deviations, if what is left out
     /// is evenly spread.
     #[inline(always)]
     #[must_use]
-    pub fn likely(&self, row: &RowBounds, high: [i32; 2]) -> (f32, f32) {
-        let score = self.score(row, 16 * high[0], high[1], FOUR_BITS);
+    pub fn likely(&self, row: &RowBounds, sums: [i32; 2]) -> (f32, f32) {
+        let score = self.score(row, 16 * sums[0], sums[1], FOUR_BITS);
         // 16 / sqrt(12) is the deviation of an even spread over 16.
         (score, above(score, DEVIATIONS * (row.step * 4.618_802 * self.norm)))
     }
@@ -339,16 +348,10 @@ impl Kernels {
     /// # Panics
     ///
     /// If the lengths differ.
-    pub fn limits(
-        &self,
-        split: &Split<'_>,
-        rows: RowSums<'_>,
-        score: &mut [f32],
-        upper: &mut [f32],
-    ) {
+    pub fn limits(&self, split: &Split, rows: RowSums<'_>, score: &mut [f32], upper: &mut [f32]) {
         let n = rows.bounds.len();
-        let fits = rows.high.len() == n && rows.middle.is_none_or(|middle| middle.len() == n);
-        assert!(fits && score.len() == n && upper.len() == n, "lengths of limits");
+        let lengths = [rows.sums.len(), score.len(), upper.len()];
+        assert!(lengths.iter().all(|len| *len == n), "lengths of limits");
         // SAFETY: as in `split_row`.
         unsafe { (self.limits)(split, rows, score, upper) }
     }
@@ -379,6 +382,60 @@ impl Kernels {
         assert_eq!(of.rows.len(), of.k / 2 * out.len(), "out must match the rows");
         // SAFETY: as in `split_row`.
         unsafe { (self.nibbles)(of, out) }
+    }
+
+    /// `out[state][row] = [sum of (4 * nibble + pair) * code of the first term, sum of nibble * code of the second]`, exactly.
+    ///
+    /// # Panics
+    ///
+    /// If a size does not fit the others.
+    pub fn states(&self, of: StatesOf<'_>, out: &mut [[i32; 2]]) {
+        let StatesOf { high, middle, k, codes } = of;
+        assert!(
+            fits(k) && codes.iter().all(|codes| codes.len() == codes.len() / k * k),
+            "codes of states"
+        );
+        let (states, rows) = (codes[0].len() / k, middle.len() / (k / 4));
+        assert!(codes[1].len() == codes[0].len() && middle.len() == k / 4 * rows, "whole rows");
+        assert!(high.len() == 2 * middle.len() && out.len() == states * rows, "out must match");
+        if rows == 0 {
+            return;
+        }
+        match self.states {
+            // SAFETY: as in `split_row`.
+            Some(function) if states > 1 => unsafe { function(of, out) },
+            _ => self.one_by_one(of, rows, out),
+        }
+    }
+
+    /// [`states`](Self::states), one of them and a few rows after the other.
+    pub(super) fn one_by_one(&self, of: StatesOf<'_>, rows: usize, out: &mut [[i32; 2]]) {
+        const LIVE: [u32; TOGETHER] = {
+            let mut live = [0; TOGETHER];
+            let mut i = 0;
+            while i < TOGETHER {
+                live[i] = i as u32;
+                i += 1;
+            }
+            live
+        };
+        let StatesOf { high, middle, k, codes } = of;
+        let mut pairs = [0; TOGETHER];
+        for (n, middle) in middle.chunks(TOGETHER * k / 4).enumerate() {
+            let first = n * TOGETHER;
+            let count = middle.len() / (k / 4);
+            let high = &high[first * k / 2..][..count * k / 2];
+            let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));
+            for ((p, q), out) in terms.zip(out.chunks_exact_mut(rows)) {
+                let (out, pairs) = (&mut out[first..][..count], &mut pairs[..count]);
+                // A long stretch of one plane, then of the other.
+                self.nibbles(PlaneOf { rows: high, k, codes: [p, q] }, out);
+                self.pairs(PairsOf { rows: middle, k, codes: p }, &LIVE[..count], pairs);
+                for (out, pair) in out.iter_mut().zip(pairs) {
+                    out[0] = 4 * out[0] + *pair;
+                }
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
-    screen::{PairsOf, PlaneOf},
+    screen::{PairsOf, PlaneOf, StatesOf},
 };
 use crate::{
     log::{self, Level},
@@ -87,10 +87,11 @@ impl Kernels {
         if std::ptr::eq(self, Kernels::scalar()) {
             return Ok(());
         }
-        let tests: [(&str, Test); 6] = [
+        let tests: [(&str, Test); 7] = [
             ("a sparse product", sparse),
             ("nibbles", nibbles),
             ("pairs", pairs),
+            ("states", states),
             ("a float step", float_steps),
             ("attention", attention),
             ("row_dots", row_dots),
@@ -179,6 +180,17 @@ fn pairs(table: &Kernels) -> Vec<u32> {
         }
     }
     all
+}
+
+fn states(table: &Kernels) -> Vec<u32> {
+    let mut rng = Rng(6);
+    let (k, rows, states) = (512, 9, 3);
+    let [high, middle] = [2, 4].map(|n| (0..rows * k / n).map(|_| rng.byte()).collect::<Vec<u8>>());
+    let codes: [Vec<i8>; 2] = [(); 2].map(|()| (0..states * k).map(|_| rng.code()).collect());
+    let mut out = vec![[0; 2]; states * rows];
+    let codes = [&codes[0][..], &codes[1]];
+    table.states(StatesOf { high: &high, middle: &middle, k, codes }, &mut out);
+    out.iter().flatten().map(|dot| *dot as u32).collect()
 }
 
 fn float_steps(table: &Kernels) -> Vec<u32> {

@@ -72,7 +72,7 @@ macro_rules! stamp {
         $(#[target_feature(enable = $features)])?
         #[allow(dead_code)]
         fn limits(
-            split: &$crate::kernels::screen::Split<'_>,
+            split: &$crate::kernels::screen::Split,
             rows: $crate::kernels::screen::RowSums<'_>,
             score: &mut [f32],
             upper: &mut [f32],

@@ -2,7 +2,7 @@
 
 use super::{
     Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar,
-    screen::{PairsOf, PlaneOf},
+    screen::{PairsOf, PlaneOf, StatesOf},
 };
 use crate::{
     kernels::{BLOCK, KvBlock},
@@ -254,6 +254,37 @@ fn every_table_has_scalar_pairs() {
                         table.pairs(of, live, &mut got);
                         assert_eq!(got, want, "{}, k {k}, rows {live:?}", table.name());
                     }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_table_has_scalar_states() {
+    let mut rng = fastrand::Rng::with_seed(15);
+    for table in tables() {
+        for k in [128, 640, 1024, 2560, MAX_K] {
+            for extreme in [false, true] {
+                let mut draw = |full: u8| if extreme { full } else { rng.u8(..) };
+                let high: Vec<u8> = (0..11 * k / 2).map(|_| draw(255)).collect();
+                let middle: Vec<u8> = (0..11 * k / 4).map(|_| draw(255)).collect();
+                let codes = [127i8, -127].map(|full| {
+                    (0..6 * k).map(|_| (draw(full as u8) as i8).max(-127)).collect::<Vec<_>>()
+                });
+                for (states, rows) in [(1, 11), (2, 4), (3, 9), (4, 8), (6, 11), (5, 1), (2, 0)] {
+                    let of = StatesOf {
+                        high: &high[..rows * k / 2],
+                        middle: &middle[..rows * k / 4],
+                        k,
+                        codes: [&codes[0][..states * k], &codes[1][..states * k]],
+                    };
+                    let (mut want, mut got) =
+                        (vec![[0; 2]; states * rows], vec![[1; 2]; states * rows]);
+                    scalar::KERNELS.states(of, &mut want);
+                    table.states(of, &mut got);
+                    let name = table.name();
+                    assert_eq!(got, want, "{name}, k {k}, {states} states, {rows} rows");
                 }
             }
         }

@@ -44,6 +44,7 @@ pub(super) const TABLE: Kernels = Kernels {
     limits,
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
+    states: None,
 };
 
 stamp!(ops::Hardware, "avx2,fma");

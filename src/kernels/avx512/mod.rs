@@ -19,6 +19,7 @@ mod pairs;
 mod planes;
 mod rows;
 mod sparse;
+mod states;
 
 /// Two bits, two tiles: a stream of 128 bytes a step, 32 rows of sums in registers.
 const TWO_BITS: Form = Form { code: Code::Bits2, tiles: 2 };
@@ -51,6 +52,7 @@ macro_rules! table {
             limits,
             nibbles: nibbles::nibbles,
             pairs: pairs::pairs,
+            states: Some(states::states),
         };
     };
 }

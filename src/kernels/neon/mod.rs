@@ -47,6 +47,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     limits,
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
+    states: None,
 };
 
 stamp!(ops::Hardware, "neon");

@@ -49,23 +49,26 @@ impl Head {
         let split = Split::new(state, &mut first, &mut second);
         let live: Vec<u32> = (0..count as u32).collect();
         let mut high = vec![[0; 2]; count];
+        let mut sums = vec![[0; 2]; count];
         let [of_high, of_middle, of_low] = &self.planes;
-        table.nibbles(PlaneOf { rows: of_high, k, codes: split.codes }, &mut high);
+        table.nibbles(PlaneOf { rows: of_high, k, codes: [&first, &second] }, &mut high);
         let [middle, low] = [of_middle, of_low].map(|rows| {
             let mut sums = vec![0; count];
-            table.pairs(PairsOf { rows, k, codes: split.codes[0] }, &live, &mut sums);
+            table.pairs(PairsOf { rows, k, codes: &first }, &live, &mut sums);
             sums
         });
         let bytes: Vec<u8> = self.rows.iter().flat_map(|x| x.to_le_bytes()).collect();
         let mut scores = vec![0.0; count];
         table.row_dots(&bytes, RowType::F32, state, k, &mut scores);
-        let limits = |middle| {
+        let of = StatesOf { high: of_high, middle: of_middle, k, codes: [&first, &second] };
+        table.states(of, &mut sums);
+        let limits = |sums: &[[i32; 2]], likely| {
             let (mut score, mut upper) = (vec![0.0; count], vec![0.0; count]);
-            let sums = RowSums { bounds: &self.bounds, high: &high, middle };
+            let sums = RowSums { bounds: &self.bounds, sums, likely };
             table.limits(&split, sums, &mut score, &mut upper);
             score.into_iter().zip(upper).collect::<Vec<_>>()
         };
-        let (coarse, likely) = (limits(Some(&middle)), limits(None));
+        let (coarse, likely) = (limits(&sums, false), limits(&high, true));
         (0..count)
             .map(|r| Said {
                 score: scores[r],
