@@ -7,7 +7,7 @@
 use super::{
     cache::store,
     forward::Forward,
-    scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot, gather},
+    scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot, gather_rows},
 };
 use crate::{
     kernels::{BLOCK, Kernels, Online, SPAN, finish},
@@ -57,22 +57,33 @@ impl Forward<'_> {
         let (qkv, angles, panel) = (&*qkv, &*angles, panels.dense);
         let keys_at = heads.next_multiple_of(panel);
         let values_at = keys_at + kv.next_multiple_of(panel);
+        let side = kernels.layout().width(tokens);
         team.run_parts(
-            tokens,
-            Cut::new(&mut queries[..tokens * heads], heads),
-            Cut::new(&mut keys_values[..tokens * 2 * kv], 2 * kv),
+            tokens.div_ceil(side),
+            Cut::new(&mut queries[..tokens * heads], side * heads),
+            Cut::new(&mut keys_values[..tokens * 2 * kv], side * 2 * kv),
             slots,
-            |token, queries, keys_values, _| {
-                let angles = &angles[token * config.rope_dim..][..config.rope_dim];
-                gather(qkv, panel, tokens, token, 0, queries);
-                kernels.rotate(queries, config.head_dim, config.rope_pairs, angles);
-                for query in queries {
-                    *query *= scale;
+            |block, queries, keys_values, slot| {
+                let (first, from) = (block * side, (&qkv[..], panel, tokens));
+                gather_rows(from, first, 0, queries, heads, |_, from| from);
+                let both = &mut slot.rows[..keys_values.len()];
+                let (keys, values) = both.split_at_mut(keys_values.len() / 2);
+                gather_rows(from, first, keys_at, keys, kv, |_, from| from);
+                gather_rows(from, first, values_at, values, kv, |_, from| from);
+                let rows = keys.chunks_exact_mut(kv).zip(values.chunks_exact(kv));
+                let rows = rows.zip(queries.chunks_exact_mut(heads));
+                for (i, (((keys, values), queries), out)) in
+                    rows.zip(keys_values.chunks_exact_mut(2 * kv)).enumerate()
+                {
+                    let angles = &angles[(first + i) * config.rope_dim..][..config.rope_dim];
+                    kernels.rotate(queries, config.head_dim, config.rope_pairs, angles);
+                    for query in queries {
+                        *query *= scale;
+                    }
+                    kernels.rotate(keys, config.head_dim, config.rope_pairs, angles);
+                    out[..kv].copy_from_slice(keys);
+                    out[kv..].copy_from_slice(values);
                 }
-                let (keys, values) = keys_values.split_at_mut(kv);
-                gather(qkv, panel, tokens, token, keys_at, keys);
-                kernels.rotate(keys, config.head_dim, config.rope_pairs, angles);
-                gather(qkv, panel, tokens, token, values_at, values);
             },
         );
     }

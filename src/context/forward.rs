@@ -10,7 +10,7 @@
 use super::{
     Row,
     cache::{Geometry, Sequence},
-    scratch::{Scratch, Slot, gather},
+    scratch::{Scratch, Slot, gather_rows},
 };
 use crate::{
     kernels::{Acts, Form, Kernels, Live, PAD},
@@ -75,11 +75,11 @@ impl Forward<'_> {
         let (width, tokens) = (self.config.n_embd, self.rows.len());
         let Scratch { stream, projected, projected_panel, slots, .. } = &mut *self.scratch;
         let stream = &stream[row * width..][..width];
-        let Slot { row: sum, normed, .. } = &mut slots[0];
-        gather(projected, *projected_panel, tokens, row, 0, &mut normed[..width]);
-        sum[..width].copy_from_slice(stream);
-        self.kernels.add(&mut sum[..width], &normed[..width]);
-        self.kernels.rms_norm(&sum[..width], &self.weights.output_norm, self.config.norm_eps, out);
+        let sum = &mut slots[0].rows[..width];
+        sum.copy_from_slice(stream);
+        let from = (&projected[..], *projected_panel, tokens);
+        gather_rows(from, row, 0, sum, width, |value, from| value + from);
+        self.kernels.rms_norm(sum, &self.weights.output_norm, self.config.norm_eps, out);
     }
 
     /// Adds the waiting product to the stream, norms it and quantises it.
@@ -100,30 +100,24 @@ impl Forward<'_> {
             slots,
             |block, (codes, scales), stream, slot| {
                 let count = scales.len();
-                for (i, (scale, stream)) in
-                    scales.iter_mut().zip(stream.chunks_exact_mut(width)).enumerate()
-                {
-                    if add {
-                        gather(
-                            projected,
-                            panel,
-                            tokens,
-                            block * side + i,
-                            0,
-                            &mut slot.row[..width],
-                        );
-                        kernels.add(stream, &slot.row[..width]);
-                    }
-                    kernels.rms_norm(stream, gain, eps, &mut slot.normed[..width]);
-                    *scale =
-                        quantize_row(kernels, &slot.normed[..width], &mut slot.codes[..stride]);
-                    interleave_block(&slot.codes[..stride], i, count, layout.unit, codes);
+                if add {
+                    let from = (&projected[..], panel, tokens);
+                    gather_rows(from, block * side, 0, stream, width, |value, from| value + from);
                 }
+                for ((scale, stream), place) in scales
+                    .iter_mut()
+                    .zip(stream.chunks_exact_mut(width))
+                    .zip(slot.codes.chunks_exact_mut(stride))
+                {
+                    kernels.rms_norm(stream, gain, eps, &mut slot.normed[..width]);
+                    *scale = quantize_row(kernels, &slot.normed[..width], place);
+                }
+                interleave_block(&slot.codes[..count * stride], count, layout.unit, codes);
             },
         );
     }
 
-    /// Norms and quantises rows that `read` gathers: the inputs of the products back into the stream.
+    /// Norms and quantises rows that `read` gathers, from a token on: the inputs of the products back into the stream.
     fn norm_rows(
         &mut self,
         team: &Team<'_>,
@@ -147,43 +141,44 @@ impl Forward<'_> {
             slots,
             |block, (codes, scales), (), slot| {
                 let count = scales.len();
-                for (i, scale) in scales.iter_mut().enumerate() {
-                    read(&sources, block * side + i, &mut slot.row[..width]);
+                let Slot { rows, normed, codes: places, .. } = slot;
+                let rows = &mut rows[..count * width];
+                read(&sources, block * side, rows);
+                for ((scale, row), place) in scales
+                    .iter_mut()
+                    .zip(rows.chunks_exact(width))
+                    .zip(places.chunks_exact_mut(stride))
+                {
                     let row = match gain {
                         Some(gain) => {
-                            kernels.rms_norm(
-                                &slot.row[..width],
-                                gain,
-                                eps,
-                                &mut slot.normed[..width],
-                            );
-                            &slot.normed[..width]
+                            kernels.rms_norm(row, gain, eps, &mut normed[..width]);
+                            &normed[..width]
                         }
-                        None => &slot.row[..width],
+                        None => row,
                     };
-                    *scale = quantize_row(kernels, row, &mut slot.codes[..stride]);
-                    interleave_block(&slot.codes[..stride], i, count, layout.unit, codes);
+                    *scale = quantize_row(kernels, row, place);
                 }
+                interleave_block(&places[..count * stride], count, layout.unit, codes);
             },
         );
     }
 
     fn norm_gated(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
         let width = self.config.n_ff;
-        self.norm_rows(team, width, gain, |from, token, row| {
-            gather(from.gated, from.panel, from.tokens, token, 0, row);
+        self.norm_rows(team, width, gain, |from, token, rows| {
+            let panels = (from.gated, from.panel, from.tokens);
+            gather_rows(panels, token, 0, rows, width, |_, from| from);
         });
     }
 
     fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
         let heads = self.config.n_head_kv;
         let share = self.config.group() * self.config.head_dim;
-        self.norm_rows(team, heads * share, gain, |from, token, row| {
-            for (head, row) in row.chunks_exact_mut(share).enumerate() {
-                row.copy_from_slice(
-                    &from.attended[(head * from.tokens + token) * share..][..share],
-                );
-            }
+        let width = heads * share;
+        self.norm_rows(team, width, gain, |from, token, rows| {
+            // Heads lie as panels do.
+            let panels = (from.attended, share, from.tokens);
+            gather_rows(panels, token, 0, rows, width, |_, from| from);
         });
     }
 

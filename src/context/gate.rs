@@ -91,7 +91,7 @@ fn live_rows(
     out: &mut [f32],
 ) {
     let (gate, up) = (&layer.gate, &layer.up);
-    let Slot { row, normed, dots, gate: live_gates, up: live_ups, live, .. } = slot;
+    let Slot { rows: row, normed, dots, gate: live_gates, up: live_ups, live, .. } = slot;
     unit_dots(kernels, gate, first, out.len(), acts, dots, out);
     let count = positive(out, live);
     let live = &live[..count];

@@ -43,7 +43,7 @@ impl Panels {
     }
 }
 
-/// The buffers of a context, for up to `capacity` tokens a pass.
+/// The buffers of a context, for up to `capacity` tokens a pass. A `block` is of the tokens that lie side by side at most.
 #[derive(Debug)]
 pub(super) struct Scratch {
     /// Rows that lie together.
@@ -82,10 +82,11 @@ pub(super) struct Scratch {
 /// What one thread works in.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
-    /// A row before, and after, a norm: `[widest row]` each.
-    pub row: Vec<f32>,
+    /// The rows of a block of tokens before a norm, `[block][widest row]`.
+    pub rows: Vec<f32>,
+    /// A row after it.
     pub normed: Vec<f32>,
-    /// A quantised row with padding.
+    /// The quantised rows of a block of tokens, with padding.
     pub codes: Vec<i8>,
     /// Dots of one panel, `[tokens][panel rows]`, or of the live rows of one token.
     pub dots: Vec<i32>,
@@ -112,8 +113,9 @@ pub(super) struct OnlineBuffer {
 struct Sizes {
     heads: usize,
     kv: usize,
-    /// The widest row that is quantised, and its padded codes.
+    /// The widest row that is quantised, those of a block of tokens (or their keys and values), and its padded codes.
     widest: usize,
+    rows: usize,
     codes: usize,
     /// Queries that attend together.
     group: usize,
@@ -126,7 +128,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(config: &Config, panels: Panels, capacity: usize) -> Self {
+    fn new(config: &Config, panels: Panels, capacity: usize, block: usize) -> Self {
         let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
         let widest = config.n_ff.max(config.n_embd).max(heads);
         let dense = |rows: usize| rows.next_multiple_of(panels.dense);
@@ -136,6 +138,7 @@ impl Sizes {
             heads,
             kv,
             widest,
+            rows: block.min(capacity) * widest.max(2 * kv),
             codes: widest.next_multiple_of(PAD),
             group: GROUP_ROWS * config.group(),
             qkv: dense(heads) + 2 * dense(kv),
@@ -152,11 +155,12 @@ impl Scratch {
         layers: &[Layer],
         capacity: usize,
         threads: usize,
+        block: usize,
     ) -> Result<Self> {
         let what = "scratch of a context";
         let panels =
             layers.first().map_or(Panels { dense: 16, gated: 16, down: 16 }, Panels::of_layer);
-        let sizes = Sizes::new(config, panels, capacity);
+        let sizes = Sizes::new(config, panels, capacity, block);
         let Sizes { heads, kv, widest, group, .. } = sizes;
         let online = || -> Result<OnlineBuffer> {
             Ok(OnlineBuffer {
@@ -167,9 +171,9 @@ impl Scratch {
         };
         let slot = || -> Result<Slot> {
             Ok(Slot {
-                row: try_zeroed(widest, what)?,
+                rows: try_zeroed(sizes.rows, what)?,
                 normed: try_zeroed(widest, what)?,
-                codes: try_zeroed(sizes.codes, what)?,
+                codes: try_zeroed(block.min(capacity) * sizes.codes, what)?,
                 dots: try_zeroed(sizes.products, what)?,
                 gate: try_zeroed(sizes.products, what)?,
                 up: try_zeroed(sizes.products, what)?,
@@ -204,16 +208,18 @@ impl Scratch {
         panels: Panels,
         capacity: usize,
         threads: usize,
+        block: usize,
     ) -> usize {
-        let sizes = Sizes::new(config, panels, capacity);
+        let sizes = Sizes::new(config, panels, capacity, block);
         let Sizes { heads, kv, widest, group, codes, products, gated, .. } = sizes;
         let row = config.n_embd + sizes.qkv + 2 * heads + 2 * kv;
         let row = row + sizes.projected + gated + config.rope_dim;
         let states = 2 * (2 * group + group * config.head_dim);
-        let slot = 2 * widest + 3 * products + gated + group * config.head_dim + states;
+        let slot = sizes.rows + widest + 3 * products + gated + group * config.head_dim + states;
         let row_scale = size_of::<crate::ops::norm::RowScale>();
+        let codes_held = block.min(capacity) * codes;
         let once = 5 * gated + 4 * config.n_embd;
-        capacity * (4 * row + codes + row_scale) + once + threads * (4 * slot + codes)
+        capacity * (4 * row + codes + row_scale) + once + threads * (4 * slot + codes_held)
     }
 
     /// Bytes held.
@@ -225,7 +231,7 @@ impl Scratch {
                 .iter()
                 .map(|state| floats(&[&state.max, &state.sum, &state.acc]))
                 .sum::<usize>();
-            floats(&[&slot.row, &slot.normed, &slot.gate, &slot.up, &slot.queries])
+            floats(&[&slot.rows, &slot.normed, &slot.gate, &slot.up, &slot.queries])
                 + slot.codes.len()
                 + (slot.dots.len() + slot.live.len()) * 4
                 + states
@@ -240,34 +246,35 @@ impl Scratch {
     }
 }
 
-/// One token's row out of `[panel][tokens][panel rows]`, starting at row `first`.
-pub(super) fn gather(
-    panels: &[f32],
-    panel: usize,
-    tokens: usize,
+/// The rows of some tokens, `out.len() / width` from `token` on, out of `[panel][tokens][panel rows]`, from row `first` on.
+///
+/// Panel by panel, so that what is read lies together for all of them; `put` joins what stands in a place with what comes.
+pub(super) fn gather_rows(
+    (panels, panel, tokens): (&[f32], usize, usize),
     token: usize,
     first: usize,
     out: &mut [f32],
+    width: usize,
+    put: impl Fn(f32, f32) -> f32,
 ) {
-    if tokens == 1 {
-        out.copy_from_slice(&panels[first..first + out.len()]);
-        return;
-    }
-    let (mut row, mut rest) = (first, out);
-    while !rest.is_empty() {
-        let (p, r) = (row / panel, row % panel);
-        let count = (panel - r).min(rest.len());
-        let (head, tail) = rest.split_at_mut(count);
-        let from = &panels[(p * tokens + token) * panel + r..][..count];
-        // Pieces of a known size: a call to copy so little costs as much as the copy.
-        let (pieces, last) = head.as_chunks_mut::<16>();
-        let (from_pieces, from_last) = from.as_chunks::<16>();
-        for (piece, from) in pieces.iter_mut().zip(from_pieces) {
-            *piece = *from;
+    let mut done = 0;
+    while done < width {
+        let (p, r) = ((first + done) / panel, (first + done) % panel);
+        let count = (panel - r).min(width - done);
+        let from = panels[(p * tokens + token) * panel..].chunks_exact(panel);
+        for (out, from) in out.chunks_exact_mut(width).zip(from) {
+            // Pieces of a known size, of which the compiler makes wide moves.
+            let (pieces, last) = out[done..][..count].as_chunks_mut::<16>();
+            let (from_pieces, from_last) = from[r..][..count].as_chunks::<16>();
+            for (piece, from) in pieces.iter_mut().zip(from_pieces) {
+                let old = *piece;
+                *piece = std::array::from_fn(|i| put(old[i], from[i]));
+            }
+            for (value, from) in last.iter_mut().zip(from_last) {
+                *value = put(*value, *from);
+            }
         }
-        last.copy_from_slice(from_last);
-        row += count;
-        rest = tail;
+        done += count;
     }
 }
 
@@ -285,8 +292,12 @@ mod tests {
                     (row * 10 + token) as f32;
             }
         }
-        let mut out = [0.0; 7];
-        gather(&panels, panel, tokens, 2, 3, &mut out);
-        assert_eq!(out, [32.0, 42.0, 52.0, 62.0, 72.0, 82.0, 92.0]);
+        let mut out = [0.0; 14];
+        let from = (&panels[..], panel, tokens);
+        gather_rows(from, 1, 3, &mut out, 7, |_, from| from);
+        let row = |token: f32| [30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0].map(|row| row + token);
+        assert_eq!(out, *[row(1.0), row(2.0)].as_flattened());
+        gather_rows(from, 1, 3, &mut out, 7, |value, from| value + from);
+        assert_eq!(out[7..], row(2.0).map(|value| 2.0 * value));
     }
 }

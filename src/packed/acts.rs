@@ -54,36 +54,51 @@ pub fn interleave(
     stride: usize,
     out: &mut [i8],
 ) {
-    let width = layout.width(tokens);
+    let (width, unit) = (layout.width(tokens), layout.unit);
     let first = token / width * width;
     let width = width.min(tokens - first);
-    interleave_block(
-        row,
-        token - first,
-        width,
-        layout.unit,
-        &mut out[first * stride..][..width * stride],
-    );
+    let places = out[first * stride..][..width * stride].chunks_exact_mut(unit);
+    for (place, values) in places.skip(token - first).step_by(width).zip(row.chunks_exact(unit)) {
+        place.copy_from_slice(values);
+    }
 }
 
-/// The same within one block of `width` tokens, whose codes are `out`.
-pub fn interleave_block(row: &[i8], token: usize, width: usize, unit: usize, out: &mut [i8]) {
-    if width == 1 {
-        out.copy_from_slice(row);
-        return;
-    }
+/// The same for all `width` tokens of one block at once, `[token][stride]`.
+pub fn interleave_block(rows: &[i8], width: usize, unit: usize, out: &mut [i8]) {
     match unit {
-        4 => scatter::<4>(row, token, width, out),
-        8 => scatter::<8>(row, token, width, out),
+        4 => by_units::<4>(rows, width, out),
+        8 => by_units::<8>(rows, width, out),
         _ => unreachable!("a layout's unit is 4 or 8"),
     }
 }
 
-/// Every `width`-th unit from `token` on: of a known size, so that a copy is one move.
-fn scatter<const UNIT: usize>(row: &[i8], token: usize, width: usize, out: &mut [i8]) {
-    let (units, _) = out.as_chunks_mut::<UNIT>();
-    for (out, unit) in units[token..].iter_mut().step_by(width).zip(row.as_chunks::<UNIT>().0) {
-        *out = *unit;
+/// Unit by unit, each of every token: what is written lies together. Widths and units are known sizes here, so that
+/// a copy is one move.
+fn by_units<const UNIT: usize>(rows: &[i8], width: usize, out: &mut [i8]) {
+    match width {
+        1 => out.copy_from_slice(rows),
+        2 => side_by_side::<UNIT, 2>(rows, out),
+        3 => side_by_side::<UNIT, 3>(rows, out),
+        4 => side_by_side::<UNIT, 4>(rows, out),
+        5 => side_by_side::<UNIT, 5>(rows, out),
+        6 => side_by_side::<UNIT, 6>(rows, out),
+        7 => side_by_side::<UNIT, 7>(rows, out),
+        8 => side_by_side::<UNIT, 8>(rows, out),
+        _ => unreachable!("a block has up to eight tokens"),
+    }
+}
+
+fn side_by_side<const UNIT: usize, const WIDTH: usize>(rows: &[i8], out: &mut [i8]) {
+    let units = out.as_chunks_mut::<UNIT>().0.as_chunks_mut::<WIDTH>().0;
+    let row: [&[[i8; UNIT]]; WIDTH] = std::array::from_fn(|t| {
+        let row = rows[rows.len() / WIDTH * t..].as_chunks().0;
+        &row[..units.len()]
+    });
+    for (i, out) in units.iter_mut().enumerate() {
+        // Each to its place: an array of them would be built somewhere else first.
+        for (out, row) in out.iter_mut().zip(row) {
+            *out = row[i];
+        }
     }
 }
 
@@ -106,11 +121,17 @@ mod tests {
             ActsLayout { block: 6, unit: 4 },
             ActsLayout { block: 3, unit: 8 },
         ] {
+            let rows: Vec<i8> = (0..tokens * stride).map(|i| i as i8).collect();
             let mut out = vec![0i8; tokens * stride];
-            for token in 0..tokens {
-                let row: Vec<i8> = (0..stride).map(|i| (token * 16 + i) as i8).collect();
-                interleave(&row, token, tokens, layout, stride, &mut out);
+            for (token, row) in rows.chunks(stride).enumerate() {
+                interleave(row, token, tokens, layout, stride, &mut out);
             }
+            let mut whole = vec![0i8; tokens * stride];
+            let block = layout.width(tokens) * stride;
+            for (rows, out) in rows.chunks(block).zip(whole.chunks_mut(block)) {
+                interleave_block(rows, rows.len() / stride, layout.unit, out);
+            }
+            assert_eq!(whole, out, "{layout:?}");
             for token in 0..tokens {
                 let (width, unit) = (layout.width(tokens), layout.unit);
                 let first = token / width * width;
