@@ -138,6 +138,8 @@ impl Model {
         }
         let tokenizer = Arc::new(tokenizer?);
         check_vocabulary(&gguf, &config, tokenizer.vocab_len())?;
+        // Of a mapped header, most of which is tokens and merges, little is read again.
+        gguf.source().advise_dontneed(0..gguf.data_start);
         let load_us = start.elapsed().as_micros() as u64;
         let inner = Inner {
             gguf,

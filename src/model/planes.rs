@@ -148,6 +148,7 @@ impl Loader<'_, '_> {
             low: part(3, 4)?,
             bounds: bounds.collect(),
         };
+        source.advise_dontneed(start + 4 * quarter..tensor.range().end);
         self.step()?;
         Ok(planes)
     }
