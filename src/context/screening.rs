@@ -68,6 +68,8 @@ pub(super) struct Screening {
     codes: [Vec<i8>; 2],
     splits: Vec<Split>,
     survivors: Vec<Survivor>,
+    /// A row of the head as the file holds it, for each thread.
+    rows: Vec<Vec<u8>>,
     /// Ids with their logits: what the sampler gets.
     pub top: Vec<(i32, f32)>,
     /// The best score of each group, and the group: room to select among them.
@@ -92,6 +94,7 @@ impl Screening {
             + 8 * (self.greatest.capacity() + self.best.capacity())
             + self.codes.iter().map(Vec::capacity).sum::<usize>()
             + size_of::<Survivor>() * self.survivors.capacity()
+            + self.rows.iter().map(Vec::capacity).sum::<usize>()
             + 8 * self.top.capacity()
     }
 
@@ -170,6 +173,15 @@ impl Screening {
         for ((state, (p, q)), split) in states.chunks_exact(width).zip(terms).zip(&mut self.splits)
         {
             *split = Split::new(state, p, q);
+        }
+        Ok(())
+    }
+
+    /// Room for a row of the head in each thread.
+    fn make_rows(&mut self, bytes: usize, threads: usize) -> Result<()> {
+        if self.rows.len() != threads || self.rows.iter().any(|row| row.len() != bytes) {
+            let row = || try_zeroed(bytes, "rows of the head");
+            self.rows = (0..threads).map(|_| row()).collect::<Result<_>>()?;
         }
         Ok(())
     }
@@ -267,11 +279,12 @@ impl Screening {
         let Some(Progress { first, count, fast, .. }) = self.progress else { return Ok(false) };
         let vocab = head.planes.rows();
         let groups = Groups { vocab, count, state: i - first };
+        self.make_rows(head.matrix.row_bytes(), team.threads())?;
         // k logits that are likely to be the best: the k best are not below the least of these.
         self.prospects(groups, screen);
         let mut threshold = f32::NEG_INFINITY;
         if self.survivors.len() >= screen.k {
-            rescore(&mut self.survivors, state, head, team);
+            rescore(&mut self.survivors, &mut self.rows, state, head, team);
             threshold = self.survivors.iter().fold(f32::INFINITY, |least, survivor| match survivor
                 .logit
                 .partial_cmp(&least)
@@ -290,7 +303,7 @@ impl Screening {
         let named = screen.exact.iter().filter_map(|id| u32::try_from(*id).ok());
         let named = named.filter(|row| (*row as usize) < vocab);
         self.survivors.extend(named.map(|row| Survivor { row, ..Survivor::default() }));
-        rescore(&mut self.survivors, state, head, team);
+        rescore(&mut self.survivors, &mut self.rows, state, head, team);
         self.top.clear();
         let logits = self.survivors.iter().map(|survivor| (survivor.row as i32, survivor.logit));
         self.top.extend(logits);
@@ -299,22 +312,21 @@ impl Screening {
 }
 
 /// The logits of some rows, in full precision.
-fn rescore(survivors: &mut [Survivor], state: &[f32], head: HeadOf<'_>, team: &Team<'_>) {
+fn rescore(
+    survivors: &mut [Survivor],
+    rows: &mut [Vec<u8>],
+    state: &[f32],
+    head: HeadOf<'_>,
+    team: &Team<'_>,
+) {
     let HeadOf { matrix, kernels, .. } = head;
     let parts = survivors.len().div_ceil(RESCORE);
-    let mut slots = vec![(); team.threads()];
     let survivors = Cut::new(survivors, RESCORE);
-    team.run_parts(parts, survivors, Cut::none(), &mut slots, |_, survivors, (), ()| {
+    team.run_parts(parts, survivors, Cut::none(), rows, |_, survivors, (), room| {
         for survivor in survivors {
-            let row = survivor.row as usize;
+            let row = matrix.row(survivor.row as usize, room);
             let logit = std::slice::from_mut(&mut survivor.logit);
-            kernels.row_dots(
-                matrix.row_range(row..row + 1),
-                matrix.kind(),
-                state,
-                state.len(),
-                logit,
-            );
+            kernels.row_dots(row, matrix.kind(), state, state.len(), logit);
         }
     });
 }
