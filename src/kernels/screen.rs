@@ -404,12 +404,18 @@ impl Kernels {
         match self.states {
             // SAFETY: as in `split_row`.
             Some(function) if states > 1 => unsafe { function(of, out) },
-            _ => self.one_by_one(of, rows, out),
+            _ => self.one_by_one(of, 0, rows, out),
         }
     }
 
-    /// [`states`](Self::states), one of them and a few rows after the other.
-    pub(super) fn one_by_one(&self, of: StatesOf<'_>, rows: usize, out: &mut [[i32; 2]]) {
+    /// [`states`](Self::states) of the rows from `first` on, one state and a few rows after the other.
+    pub(super) fn one_by_one(
+        &self,
+        of: StatesOf<'_>,
+        first: usize,
+        rows: usize,
+        out: &mut [[i32; 2]],
+    ) {
         const LIVE: [u32; TOGETHER] = {
             let mut live = [0; TOGETHER];
             let mut i = 0;
@@ -421,8 +427,8 @@ impl Kernels {
         };
         let StatesOf { high, middle, k, codes } = of;
         let mut pairs = [0; TOGETHER];
-        for (n, middle) in middle.chunks(TOGETHER * k / 4).enumerate() {
-            let first = n * TOGETHER;
+        for (n, middle) in middle[first * k / 4..].chunks(TOGETHER * k / 4).enumerate() {
+            let first = first + n * TOGETHER;
             let count = middle.len() / (k / 4);
             let high = &high[first * k / 2..][..count * k / 2];
             let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));

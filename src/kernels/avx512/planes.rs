@@ -221,3 +221,131 @@ pub(super) fn pairs(
     }
     std::array::from_fn(|row| std::array::from_fn(|field| sums[4 * field + row]))
 }
+
+/// A quarter of two rows, the `pair`th of a group, against four states or three: adds to `[state][row][term]`. The field of the middle plane that
+/// holds the pairs starts at bit `SHIFT`; `codes` are those of the states one behind the other, `k` of each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn states<const SHIFT: usize>(
+    acc: &mut [__m512i; 16],
+    (group, pair): (&[[[u8; 64]; ROWS]], usize),
+    middle: (&[[u8; 64]], &[[u8; 64]]),
+    codes: [&[i8]; 2],
+    k: usize,
+) {
+    let lines = group.len() / 4;
+    let first = SHIFT / 2 * lines;
+    let states = codes[0].len() / k;
+    assert!(group.len() == 4 * lines && group.len() * 128 == k && pair < 2, "four whole quarters");
+    assert!([middle.0.len(), middle.1.len()] == [2 * lines; 2], "two registers a line");
+    assert!(states >= 3 && codes.iter().all(|codes| codes.len() == states * k), "codes of states");
+    if lines == 0 {
+        return;
+    }
+    let [a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q] = acc;
+    // SAFETY: reads two rows of `lines` lines of the group from `first` on, twice as many registers of the middle plane, and as
+    // many codes of each state, of which the assertions say that they are there. The function enables every instruction.
+    unsafe {
+        asm!(
+            "2:",
+            "vmovdqu64 zmm16, [{rows}]",
+            "vmovdqu64 zmm17, [{rows} + 64]",
+            "vpandd zmm20, zmm16, zmm30",
+            "vpandd zmm21, zmm17, zmm30",
+            "vmovdqu64 zmm18, [{m0}]",
+            "vmovdqu64 zmm19, [{m1}]",
+            "vpsrlw zmm18, zmm18, {shift}",
+            "vpsrlw zmm19, zmm19, {shift}",
+            "vpsllw zmm26, zmm20, 2",
+            "vpsllw zmm27, zmm21, 2",
+            "vpternlogd zmm18, zmm31, zmm26, 0xea",
+            "vpternlogd zmm19, zmm31, zmm27, 0xea",
+            "vmovdqu64 zmm24, [{p}]",
+            "vmovdqu64 zmm25, [{q}]",
+            "vpsrlw zmm22, zmm16, 4",
+            "vpsrlw zmm23, zmm17, 4",
+            "vpdpbusd zmm0, zmm18, zmm24",
+            "vpdpbusd zmm2, zmm19, zmm24",
+            "vmovdqu64 zmm28, [{m0} + 64]",
+            "vmovdqu64 zmm29, [{m1} + 64]",
+            "vpdpbusd zmm1, zmm20, zmm25",
+            "vpdpbusd zmm3, zmm21, zmm25",
+            "vmovdqu64 zmm24, [{p} + {k}]",
+            "vmovdqu64 zmm25, [{q} + {k}]",
+            "vpandd zmm22, zmm22, zmm30",
+            "vpandd zmm23, zmm23, zmm30",
+            "vpdpbusd zmm4, zmm18, zmm24",
+            "vpdpbusd zmm6, zmm19, zmm24",
+            "vpsrlw zmm28, zmm28, {shift}",
+            "vpsrlw zmm29, zmm29, {shift}",
+            "vpdpbusd zmm5, zmm20, zmm25",
+            "vpdpbusd zmm7, zmm21, zmm25",
+            "vmovdqu64 zmm24, [{p} + 2*{k}]",
+            "vmovdqu64 zmm25, [{q} + 2*{k}]",
+            "vpsllw zmm26, zmm22, 2",
+            "vpsllw zmm27, zmm23, 2",
+            "vpdpbusd zmm8, zmm18, zmm24",
+            "vpdpbusd zmm10, zmm19, zmm24",
+            "vpternlogd zmm28, zmm31, zmm26, 0xea",
+            "vpternlogd zmm29, zmm31, zmm27, 0xea",
+            "vpdpbusd zmm9, zmm20, zmm25",
+            "vpdpbusd zmm11, zmm21, zmm25",
+            "vmovdqu64 zmm24, [{p} + {k3}]",
+            "vmovdqu64 zmm25, [{q} + {k3}]",
+            "vpdpbusd zmm12, zmm18, zmm24",
+            "vpdpbusd zmm14, zmm19, zmm24",
+            "vpdpbusd zmm13, zmm20, zmm25",
+            "vpdpbusd zmm15, zmm21, zmm25",
+            "vmovdqu64 zmm24, [{p} + 64]",
+            "vmovdqu64 zmm25, [{q} + 64]",
+            "vpdpbusd zmm0, zmm28, zmm24",
+            "vpdpbusd zmm2, zmm29, zmm24",
+            "vpdpbusd zmm1, zmm22, zmm25",
+            "vpdpbusd zmm3, zmm23, zmm25",
+            "vmovdqu64 zmm24, [{p} + {k} + 64]",
+            "vmovdqu64 zmm25, [{q} + {k} + 64]",
+            "vpdpbusd zmm4, zmm28, zmm24",
+            "vpdpbusd zmm6, zmm29, zmm24",
+            "vpdpbusd zmm5, zmm22, zmm25",
+            "vpdpbusd zmm7, zmm23, zmm25",
+            "vmovdqu64 zmm24, [{p} + 2*{k} + 64]",
+            "vmovdqu64 zmm25, [{q} + 2*{k} + 64]",
+            "vpdpbusd zmm8, zmm28, zmm24",
+            "vpdpbusd zmm10, zmm29, zmm24",
+            "vpdpbusd zmm9, zmm22, zmm25",
+            "vpdpbusd zmm11, zmm23, zmm25",
+            "vmovdqu64 zmm24, [{p} + {k3} + 64]",
+            "vmovdqu64 zmm25, [{q} + {k3} + 64]",
+            "vpdpbusd zmm12, zmm28, zmm24",
+            "vpdpbusd zmm14, zmm29, zmm24",
+            "vpdpbusd zmm13, zmm22, zmm25",
+            "vpdpbusd zmm15, zmm23, zmm25",
+            "add {rows}, 256",
+            "add {m0}, 128",
+            "add {m1}, 128",
+            "add {p}, 128",
+            "add {q}, 128",
+            "dec {count}",
+            "jnz 2b",
+            rows = inout(reg) group[first..].as_ptr().cast::<u8>().wrapping_add(128 * pair) => _,
+            m0 = inout(reg) middle.0.as_ptr() => _,
+            m1 = inout(reg) middle.1.as_ptr() => _,
+            p = inout(reg) codes[0][128 * first..].as_ptr() => _,
+            q = inout(reg) codes[1][128 * first..].as_ptr() => _,
+            k = in(reg) k,
+            k3 = in(reg) (states - 1) * k,
+            count = inout(reg) lines => _,
+            shift = const SHIFT,
+            in("zmm30") _mm512_set1_epi8(0x0f),
+            in("zmm31") _mm512_set1_epi8(0x03),
+            inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
+            inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
+            inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *l, inout("zmm11") *m,
+            inout("zmm12") *n, inout("zmm13") *o, inout("zmm14") *p, inout("zmm15") *q,
+            out("zmm16") _, out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _,
+            out("zmm22") _, out("zmm23") _, out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
+            out("zmm28") _, out("zmm29") _,
+            options(nostack, readonly),
+        );
+    }
+}
