@@ -21,7 +21,7 @@ use crate::{
     kernels::{Acts, Code, Form},
     ops::norm::RowScale,
 };
-use std::arch::x86_64::*;
+use std::arch::{asm, x86_64::*};
 
 /// How far ahead of itself the stream asks for lines.
 const AHEAD: usize = 4 << 10;
@@ -126,6 +126,28 @@ fn many<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out: &m
     }
 }
 
+/// Adds the products of both halves with one token's acts.
+///
+/// Spelled out: neighbours go to two schedulers in turn, of which each has one of the two pipes that multiply, and a
+/// compiler puts every sum behind its product; and it would add the products of all fields first, and spill them.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn add_products(acc: &mut [__m256i; 2], c: [__m256i; 2], acts: __m256i) {
+    // SAFETY: the instructions are a part of `avx2` and work on registers alone.
+    unsafe {
+        asm!(
+            "vpmaddubsw {x}, {c0}, {y}",
+            "vpmaddubsw {y}, {c1}, {y}",
+            "vpaddw {acc0}, {acc0}, {x}",
+            "vpaddw {acc1}, {acc1}, {y}",
+            acc0 = inout(ymm_reg) acc[0], acc1 = inout(ymm_reg) acc[1],
+            c0 = in(ymm_reg) c[0], c1 = in(ymm_reg) c[1],
+            x = out(ymm_reg) _, y = inout(ymm_reg) acts => _,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+}
+
 /// One field of both halves with its acts of every token.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -141,20 +163,6 @@ pub(super) fn multiply<const W: usize, const SHIFT: i32>(
         _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(load32(&step[1])), mask),
     ];
     for (acc, acts) in acc.iter_mut().zip(acts) {
-        let acts = splat(*acts);
-        for (acc, c) in acc.iter_mut().zip(c) {
-            *acc = keep(_mm256_add_epi16(*acc, _mm256_maddubs_epi16(c, acts)));
-        }
+        add_products(acc, c, splat(*acts));
     }
-}
-
-/// The same value, in a register: the compiler would add the products of all fields first, and spill them.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn keep(mut x: __m256i) -> __m256i {
-    // SAFETY: there is no instruction in it.
-    unsafe {
-        std::arch::asm!("/* {0} */", inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags));
-    }
-    x
 }
