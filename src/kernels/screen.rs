@@ -153,6 +153,20 @@ fn norm(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Lanes of a sum over a row.
 const LANES: usize = 8;
+/// Values whose nibbles share a line.
+const BLOCK: usize = 128;
+
+/// A whole number as an integer, from -127 to 127; NaN, of a zero step or a strange weight, gives 0. Compares and a sum:
+/// a conversion that saturates is not made wide.
+#[inline(always)]
+fn whole(x: f32) -> i32 {
+    /// Whole numbers around it differ in their lowest bits alone.
+    const MIDDLE: f32 = 12_582_912.0;
+    let x = if x > 127.0 { 127.0 } else { x };
+    let x = if x < -127.0 { -127.0 } else { x };
+    let x = if x.is_nan() { 0.0 } else { x };
+    (x + MIDDLE).to_bits() as i32 - MIDDLE.to_bits() as i32
+}
 
 /// The body of [`Kernels::split_row`], which every table stamps; sums run in lanes, so that they can be wide.
 #[inline(always)]
@@ -165,37 +179,41 @@ pub(super) fn split_row(row: &[f32], [high, middle, low]: RowPlanes<'_>) -> RowB
     }
     let max = lanes.iter().fold(0.0f32, |max, x| if *x > max { *x } else { max });
     let step = max / 127.0;
+    let wide = f64::from(step);
     let (mut rest, mut coarse, mut square) = ([0.0f64; LANES], [0.0f64; LANES], [0.0f64; LANES]);
-    let mut codes = [0i32; 128];
     let quarter = row.len() / 4;
     middle.fill(0);
     low.fill(0);
-    for (n, (values, high)) in row.chunks_exact(128).zip(high.chunks_exact_mut(64)).enumerate() {
-        for (code, x) in codes.iter_mut().zip(values) {
-            // NaN, of a zero step or a strange weight, gives 0.
-            *code = (x / step).round_ties_even().clamp(-127.0, 127.0) as i32;
+    let (blocks, _) = row.as_chunks::<BLOCK>();
+    let (lines, _) = high.as_chunks_mut::<64>();
+    // Loops as long as a block, one thing each: shorter ones, and the lanes themselves, are unrolled before they can be wide.
+    for (n, (values, line)) in blocks.iter().zip(lines).enumerate() {
+        let mut bytes = [0u8; BLOCK];
+        let [mut rests, mut coarses, mut squares] = [[0.0f64; BLOCK]; 3];
+        for i in 0..BLOCK {
+            let code = whole((values[i] / step).round_ties_even());
+            let x = f64::from(values[i]);
+            let left = x - wide * f64::from(code);
+            let pair = f64::from((code + 128) & 3) - 1.5;
+            bytes[i] = (code + 128) as u8;
+            rests[i] = left * left;
+            coarses[i] = (left + wide * pair) * (left + wide * pair);
+            squares[i] = x * x;
         }
-        for (codes, values) in codes.chunks_exact(LANES).zip(values.chunks_exact(LANES)) {
-            for lane in 0..LANES {
-                let (x, wide) = (f64::from(values[lane]), f64::from(step));
-                let left = x - wide * f64::from(codes[lane]);
-                let pair = f64::from((codes[lane] + 128) & 3) - 1.5;
-                rest[lane] += left * left;
-                coarse[lane] += (left + wide * pair) * (left + wide * pair);
-                square[lane] += x * x;
+        for (sums, parts) in [(&mut rest, rests), (&mut coarse, coarses), (&mut square, squares)] {
+            for part in parts.as_chunks::<LANES>().0 {
+                *sums = std::array::from_fn(|lane| sums[lane] + part[lane]);
             }
         }
         for i in 0..64 {
-            let (first, second) = ((codes[i] + 128) as u8, (codes[i + 64] + 128) as u8);
-            high[i] = first >> 4 | second & 0xf0;
+            line[i] = bytes[i] >> 4 | bytes[i + 64] & 0xf0;
         }
         // 32 values never cross into the next quarter of a row.
-        for (group, codes) in codes.chunks_exact(32).enumerate() {
-            let first = 128 * n + 32 * group;
+        for (group, bytes) in bytes.as_chunks::<32>().0.iter().enumerate() {
+            let first = BLOCK * n + 32 * group;
             let (field, at) = (first / quarter, first % quarter);
             let out = middle[at..at + 32].iter_mut().zip(&mut low[at..at + 32]);
-            for ((middle, low), code) in out.zip(codes) {
-                let byte = (code + 128) as u8;
+            for ((middle, low), byte) in out.zip(bytes) {
                 *middle |= (byte >> 2 & 3) << (2 * field);
                 *low |= (byte & 3) << (2 * field);
             }

@@ -120,6 +120,34 @@ fn no_score_leaves_its_bound() {
     }
 }
 
+/// The planes of a row hold what the plainest code says of each value.
+#[test]
+fn codes_are_the_nearest_steps() {
+    let mut rng = fastrand::Rng::with_seed(17);
+    let k = 640;
+    let mut rows = vec![vec![0.0; k], vec![f32::NAN; k], vec![f32::MIN_POSITIVE / 8.0; k]];
+    rows.push((0..k).map(|_| normal(&mut rng)).collect());
+    // Steps of 1: halves are ties.
+    rows.push((0..k).map(|i| (i % 509) as f32 / 2.0 - 127.0).collect());
+    for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -0.0] {
+        rows.push((0..k).map(|i| if i % 97 == 5 { odd } else { normal(&mut rng) }).collect());
+    }
+    for row in rows {
+        let mut planes = [2, 4, 4].map(|share| vec![0; k / share]);
+        let [high, middle, low] = &mut planes;
+        let step = Kernels::best().split_row(&row, [high, middle, low]).step;
+        let [high, middle, low] = planes;
+        for (i, x) in row.iter().enumerate() {
+            let (nibble, pair) = (i / 128 * 64 + i % 64, i % (k / 4));
+            let pair_of = |plane: &[u8]| plane[pair] >> (2 * (i / (k / 4))) & 3;
+            let nibble = high[nibble] >> (4 * (i % 128 / 64)) & 15;
+            let got = i32::from(nibble << 4 | pair_of(&middle) << 2 | pair_of(&low)) - 128;
+            let want = (x / step).round_ties_even().clamp(-127.0, 127.0) as i32;
+            assert_eq!(got, want, "value {i}: {x}, step {step}");
+        }
+    }
+}
+
 #[test]
 fn every_table_splits_alike() {
     let mut rng = fastrand::Rng::with_seed(23);
