@@ -5,7 +5,7 @@ use crate::{
     Cancel,
     error::{Error, Result, try_zeroed},
     file::Gguf,
-    kernels::{Kernels, MAX_K, RowType},
+    kernels::{Form, Kernels, MAX_K, RowType},
     packed::{
         PackedMatrix, TernaryType,
         buffer::{Arena, Bytes},
@@ -216,7 +216,8 @@ impl Loader<'_, '_> {
             let (rows, k) = (tensor.shape.rows(), tensor.shape.columns());
             if tensor.dtype.is_ternary() {
                 let form = self.forms.of(&tensor.name);
-                let panels = (self.pool.current_num_threads() as u64 + 2) * form.rows() as u64;
+                let rows_at_once = form.rows() + form_of(tensor.dtype).map_or(0, Form::rows);
+                let panels = (self.pool.current_num_threads() as u64 + 2) * rows_at_once as u64;
                 let read = if self.gguf.source().is_mapped() { 0 } else { tensor.bytes };
                 kept = kept.saturating_add(8 * rows.next_multiple_of(form.rows() as u64));
                 moment = moment.max(read.saturating_add(panels.saturating_mul(k)));
@@ -408,7 +409,8 @@ impl Loader<'_, '_> {
         let matrix = if form == wanted {
             matrix
         } else {
-            matrix.repack_into(wanted, name, &mut self.arena)?
+            let arena = &mut self.arena;
+            self.pool.install(|| matrix.repack_into(wanted, name, arena))?
         };
         self.step()?;
         Ok(matrix)

@@ -239,24 +239,30 @@ impl PackedMatrix {
     pub(crate) fn repack(&self, form: Form) -> Result<Self> {
         let mut pages =
             Pages::zeroed(self.rows().div_ceil(form.rows()) * form.panel_bytes(self.k()))?;
-        self.write_panels(form, pages.as_mut_slice())?;
+        self.write_panels(form, 0, pages.as_mut_slice())?;
         let scales = self.scales().to_vec();
         Self::from_panels(form, self.rows(), self.k(), Bytes::Owned(pages), scales)
     }
 
-    /// The same in an arena.
+    /// The same in an arena. Runs on the current rayon pool.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfMemory`].
     pub(crate) fn repack_into(&self, form: Form, name: &str, arena: &mut Arena) -> Result<Self> {
-        let size = self.rows().div_ceil(form.rows()) * form.panel_bytes(self.k());
+        let bytes = form.panel_bytes(self.k());
+        let size = self.rows().div_ceil(form.rows()) * bytes;
         let (out, codes) = arena.take(size).ok_or_else(|| no_room(name))?;
-        self.write_panels(form, out)?;
+        // So many panels lie in one of these: a thread unpacks it once.
+        let together = self.form().rows().div_ceil(form.rows());
+        out.par_chunks_mut(bytes * together)
+            .enumerate()
+            .try_for_each(|(i, panels)| self.write_panels(form, i * together, panels))?;
         Self::from_panels(form, self.rows(), self.k(), codes, self.scales().to_vec())
     }
 
-    fn write_panels(&self, form: Form, out: &mut [u8]) -> Result<()> {
+    /// Writes whole panels of another form, from panel `first` on.
+    fn write_panels(&self, form: Form, first: usize, out: &mut [u8]) -> Result<()> {
         let (rows, k) = (self.rows(), self.k());
         let from = self.form();
         let mut codes: Vec<u8> = try_zeroed(from.rows() * k, "a panel")?;
@@ -264,8 +270,9 @@ impl PackedMatrix {
         let mut held = usize::MAX;
         for (p, panel) in out.chunks_exact_mut(form.panel_bytes(k)).enumerate() {
             plain.fill(1);
-            for (r, out) in plain.chunks_exact_mut(k).enumerate().take(rows - p * form.rows()) {
-                let row = p * form.rows() + r;
+            let first = (first + p) * form.rows();
+            for (r, out) in plain.chunks_exact_mut(k).enumerate().take(rows - first) {
+                let row = first + r;
                 if row / from.rows() != held {
                     held = row / from.rows();
                     unpack_panel(from, k, self.panel(held), &mut codes);
@@ -372,6 +379,44 @@ mod tests {
                             .sum()
                     };
                     assert_eq!(*got, want, "{form:?}, row {row}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packing_again_is_packing() {
+        let mut rng = fastrand::Rng::with_seed(3);
+        let (rows, k) = (300usize, 256usize);
+        let bytes: Vec<u8> =
+            (0..rows * k / 4).map(|_| (0..4).map(|f| rng.u8(0..3) << (2 * f)).sum()).collect();
+        let arena = |form: Form| {
+            Arena::new([rows.div_ceil(form.rows()) * form.panel_bytes(k)].into_iter())
+                .expect("small")
+        };
+        let packed = |form: Form| {
+            let (mut arena, cancel) = (arena(form), Cancel::new());
+            let (kind, scale) = (TernaryType::I2S, Some(0.5));
+            let matrix =
+                PackedMatrix::pack("m", kind, &bytes, (rows, k), scale, form, &mut arena, &cancel);
+            let mut matrix = matrix.expect("valid");
+            matrix.settle(&arena.settle());
+            matrix
+        };
+        for (code, tiles) in FORMS {
+            let from = packed(Form { code, tiles });
+            for (code, tiles) in FORMS {
+                let form = Form { code, tiles };
+                let want = packed(form);
+                let mut arena = arena(form);
+                let mut again = from.repack_into(form, "m", &mut arena).expect("small");
+                again.settle(&arena.settle());
+                let alone = from.repack(form).expect("small");
+                for got in [again, alone] {
+                    let panels = 0..want.panels();
+                    let same = got.panel_range(panels.clone()) == want.panel_range(panels);
+                    assert!(same, "{:?} to {form:?}", from.form());
+                    assert_eq!(got.scales(), want.scales(), "{:?} to {form:?}", from.form());
                 }
             }
         }
