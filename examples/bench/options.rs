@@ -24,7 +24,7 @@ over
   -d LIST            tokens in the context already                [0]
   -s LIST            sequences that generate together             [1]
   --choose LIST      greedy, chain, softmax: how tokens are chosen [greedy,chain,softmax]
-  --head LIST        full: every row in full precision; exact: rows that eight bits do not rule out;
+  --head LIST        full: every row in full precision; exact: rows that six and then eight bits do not rule out;
                      fast: rows that four bits do not      [exact]
   --form LIST        auto, bits2, base3: how dense weights lie    [auto]
   --skip LIST        auto, yes, no: leave out what zeros make irrelevant [auto]

@@ -308,17 +308,21 @@ impl Cache<'_> {
             &mut per_head[..]
         };
         let end = last.min((span + 1) * SPAN);
-        for block in span * SPAN / BLOCK..end.div_ceil(BLOCK) {
+        let pages = &self.sequences[run.sequence].pages[..end.div_ceil(BLOCK)];
+        let block_of = |block: usize| pages[block].head(self.geometry, self.layer, head);
+        for block in span * SPAN / BLOCK..pages.len() {
             for (i, len) in lens.iter_mut().enumerate() {
                 *len = (run.position + i / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
             }
-            let page = &self.sequences[run.sequence].pages[block];
+            let (keys, next) =
+                (block_of(block), (block + 1 < pages.len()).then(|| block_of(block + 1)));
             let mut online = Online {
                 max: &mut state.max[..count],
                 sum: &mut state.sum[..count],
                 acc: &mut state.acc[..count * dim],
+                next: next.map_or(0, |next| keys.bytes_to(&next)),
             };
-            kernels.attend(queries, page.head(self.geometry, self.layer, head), lens, &mut online);
+            kernels.attend(queries, keys, lens, &mut online);
         }
     }
 }

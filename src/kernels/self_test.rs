@@ -250,7 +250,7 @@ fn attention(table: &Kernels) -> Vec<u32> {
                 (vec![f32::NEG_INFINITY; n], vec![0.0; n], vec![0.0; n * dim]);
             for _ in 0..2 {
                 let queries = rng.floats(n * dim);
-                let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc };
+                let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc, next: 64 };
                 table.attend(&queries, block, &lens, &mut state);
             }
             let (first, rest) = acc.split_at_mut(dim);

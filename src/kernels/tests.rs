@@ -380,7 +380,8 @@ fn every_table_has_scalar_attention() {
                         (vec![f32::NEG_INFINITY; n], vec![0.0; n], vec![0.0; n * dim]);
                     // The second round meets a state that is under way.
                     for queries in [&queries, &start] {
-                        let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc };
+                        let mut state =
+                            Online { max: &mut max, sum: &mut sum, acc: &mut acc, next: 64 };
                         table.attend(queries, *block, lens, &mut state);
                     }
                     let (first, rest) = acc.split_at_mut(dim);

@@ -33,6 +33,17 @@ pub enum KvBlock<'a> {
     },
 }
 
+impl KvBlock<'_> {
+    /// Bytes from the keys of this block to those of another, wherever it lies.
+    pub(crate) fn bytes_to(&self, other: &Self) -> isize {
+        let start = |block: &KvBlock<'_>| match block {
+            KvBlock::F16 { keys, .. } => keys.as_ptr() as isize,
+            KvBlock::I8 { keys, .. } => keys.as_ptr() as isize,
+        };
+        start(other).wrapping_sub(start(self))
+    }
+}
+
 /// Where a query's softmax stands within a span: maximum, sum and weighted values.
 pub struct Online<'a> {
     /// `[queries]`, from minus infinity.
@@ -41,6 +52,8 @@ pub struct Online<'a> {
     pub sum: &'a mut [f32],
     /// `[queries][head_dim]`, from zero.
     pub acc: &'a mut [f32],
+    /// Bytes from the block to the one that comes next, which may be fetched meanwhile; 0 if none does. A hint: nothing is read there.
+    pub next: isize,
 }
 
 /// Takes one block into the state of each query. `queries` is `[n][head_dim]`,
@@ -152,7 +165,7 @@ mod tests {
         let (mut max, mut sum, mut acc) = (vec![f32::NEG_INFINITY], vec![0.0], vec![0.0; dim]);
         for (b, (keys, values)) in blocks.iter().enumerate() {
             let lens = [(n - b * BLOCK).min(BLOCK)];
-            let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc };
+            let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc, next: 0 };
             attend::<Software>(&query, KvBlock::F16 { keys, values }, &lens, &mut state);
         }
         let score = |p: usize| -> f64 {

@@ -5,7 +5,7 @@
 //! positions for each `d`); values take `a` = weights, `b` = values. Each lane is
 //! one chain of `fma` in increasing `p`, as the scalar table has it.
 
-use super::{exp, fold, load_ps, store_ps};
+use super::{ahead::prefetch, exp, fold, load_ps, store_ps};
 use crate::{
     kernels::{BLOCK, KvBlock, Online},
     ops::{Hardware, math},
@@ -52,8 +52,12 @@ fn some<const Q: usize, const N: usize>(
     for at in (0..BLOCK).step_by(16 * N) {
         let zero = [[_mm512_setzero_ps(); N]; Q];
         let scores = match block {
-            KvBlock::F16 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_f16(x)),
-            KvBlock::I8 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_i8(x)),
+            KvBlock::F16 { keys, .. } => {
+                product(query, keys, BLOCK, at, (zero, state.next), |x| load_f16(x))
+            }
+            KvBlock::I8 { keys, .. } => {
+                product(query, keys, BLOCK, at, (zero, state.next), |x| load_i8(x))
+            }
         };
         for (weights, scores) in weights.iter_mut().zip(scores) {
             let places = weights[at..].as_chunks_mut().0;
@@ -74,7 +78,7 @@ fn some<const Q: usize, const N: usize>(
         }
     }
     let weights = std::array::from_fn(|q| &weights[q][..lens[live[q]]]);
-    let values = Values { live, weights, alpha, dim };
+    let values = Values { live, weights, alpha, dim, next: state.next };
     match block {
         KvBlock::F16 { values: v, .. } => {
             weigh::<f16, Q, N>(&values, v, state.acc, |x| load_f16(x), f16::to_f32);
@@ -93,7 +97,8 @@ fn times(x: &mut [f32; BLOCK], y: &[f32]) {
     }
 }
 
-/// `acc[q] += a[q][p] * b[p]`, for `16 * N` columns of `b` from `at`; `b` is `[p][stride]`.
+/// `acc[q] += a[q][p] * b[p]`, for `16 * N` columns of `b` from `at`; `b` is `[p][stride]`. What lies `next` bytes behind is asked
+/// for: the next block is wherever its page is, and the CPU's own prefetchers do not find it.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn product<E, const Q: usize, const N: usize>(
@@ -101,13 +106,16 @@ fn product<E, const Q: usize, const N: usize>(
     b: &[E],
     stride: usize,
     at: usize,
-    mut acc: [[__m512; N]; Q],
+    (mut acc, next): ([[__m512; N]; Q], isize),
     load: impl Fn(&[E; 16]) -> __m512,
 ) -> [[__m512; N]; Q] {
     let len = a[0].len();
     let a = a.map(|a| &a[..len]);
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 16 * N].as_chunks().0;
+        for line in row.chunks(64 / size_of::<E>() / 16) {
+            prefetch(line.as_ptr(), next as usize);
+        }
         let mut b = [_mm512_setzero_ps(); N];
         for (b, row) in b.iter_mut().zip(row) {
             *b = load(row);
@@ -159,6 +167,8 @@ struct Values<'a, const Q: usize> {
     alpha: [f32; Q],
     /// Columns of values and of `acc`.
     dim: usize,
+    /// Where the next block is.
+    next: isize,
 }
 
 /// `acc = acc * alpha + weights . values` of each live query.
@@ -209,10 +219,11 @@ fn weigh_columns<E, const Q: usize, const N: usize>(
             *sum = _mm512_mul_ps(load_ps(acc), _mm512_set1_ps(v.alpha[q]));
         }
     }
-    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, sums, &load);
+    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, (sums, v.next), &load);
     for q in 0..Q {
         let weights = [&v.weights[q][common..]];
-        let [sums] = product(weights, &values[common * v.dim..], v.dim, at, [sums[q]], &load);
+        let [sums] =
+            product(weights, &values[common * v.dim..], v.dim, at, ([sums[q]], v.next), &load);
         let acc = acc[v.live[q] * v.dim + at..][..16 * N].as_chunks_mut().0;
         for (acc, sums) in acc.iter_mut().zip(sums) {
             store_ps(acc, sums);
