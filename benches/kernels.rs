@@ -206,7 +206,8 @@ fn attention(criterion: &mut Criterion) {
             for (name, block) in [("f16", half), ("i8", byte)] {
                 group.bench_function(format!("{name}, {n} queries"), |bencher| {
                     bencher.iter(|| {
-                        let mut state = Online { max: &mut max, sum: &mut sum, acc: &mut acc };
+                        let mut state =
+                            Online { max: &mut max, sum: &mut sum, acc: &mut acc, next: 0 };
                         table.attend(black_box(&queries), block, &lens, &mut state);
                     });
                 });

@@ -151,6 +151,7 @@ type Dots = unsafe fn(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &
 type Attend =
     unsafe fn(queries: &[f32], block: KvBlock<'_>, lens: &[usize], state: &mut Online<'_>);
 type Merge = unsafe fn(&mut f32, &mut f32, &mut [f32], f32, f32, &[f32]);
+type States = unsafe fn(of: screen::StatesOf<'_>, out: &mut [[i32; 2]]);
 type RowDots = unsafe fn(rows: &[u8], kind: RowType, inputs: &[f32], k: usize, out: &mut [f32]);
 
 /// Every kernel, for one instruction set.
@@ -179,7 +180,7 @@ pub struct Kernels {
     nibbles: unsafe fn(of: screen::PlaneOf<'_>, out: &mut [[i32; 2]]),
     pairs: unsafe fn(of: screen::PairsOf<'_>, live: &[u32], out: &mut [i32]),
     /// Several states together, where a table has a loop for them.
-    states: Option<unsafe fn(of: screen::StatesOf<'_>, out: &mut [[i32; 2]])>,
+    states: Option<States>,
 }
 
 impl std::fmt::Debug for Kernels {

@@ -253,7 +253,7 @@ const TWO_BITS: f64 = 1.5;
 #[inline(always)]
 fn above(score: f32, bound: f32) -> f32 {
     let sum = score + bound;
-    sum + sum.abs() * (2.0 * f32::EPSILON) + (score - score)
+    if score.is_finite() { sum + sum.abs() * (2.0 * f32::EPSILON) } else { f32::NAN }
 }
 
 impl Split {

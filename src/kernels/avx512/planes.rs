@@ -19,6 +19,7 @@ pub(super) fn nibbles(
     if group.is_empty() {
         return [[[zero; 2]; 2]; ROWS];
     }
+    let masks = [_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0xf0u8 as i8)];
     // 0 to 15 sums, 16 and 17 the masks, 18 and 19 codes of both terms, 20 to 23 the lines, 24 to 27 a field of each.
     macro_rules! field {
         ($mask:literal, $at:literal, $a:literal, $b:literal, $c:literal, $d:literal, $e:literal, $f:literal, $g:literal, $h:literal) => {
@@ -99,7 +100,7 @@ pub(super) fn nibbles(
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *k, inout("zmm11") *l,
             inout("zmm12") *m, inout("zmm13") *n, inout("zmm14") *o, inout("zmm15") *p,
-            in("zmm16") _mm512_set1_epi8(0x0f), in("zmm17") _mm512_set1_epi8(0xf0u8 as i8),
+            in("zmm16") masks[0], in("zmm17") masks[1],
             out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
             out("zmm23") _, out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
             options(nostack, readonly),
@@ -127,7 +128,9 @@ pub(super) fn pairs(
     if lines == 0 {
         return [[zero; 4]; ROWS];
     }
-    let masks = super::pairs::MASKS;
+    let [a, b, c, d] = super::pairs::MASKS;
+    let masks =
+        [_mm512_set1_epi8(a), _mm512_set1_epi8(b), _mm512_set1_epi8(c), _mm512_set1_epi8(d)];
     // 0 to 15 sums, 16 to 19 the masks, 20 to 23 the lines, 24 to 27 a field of each, 28 and 29 codes in turn.
     macro_rules! field {
         ($codes:literal, $at:literal, $mask:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
@@ -212,8 +215,7 @@ pub(super) fn pairs(
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *k, inout("zmm11") *l,
             inout("zmm12") *m, inout("zmm13") *n, inout("zmm14") *o, inout("zmm15") *p,
-            in("zmm16") _mm512_set1_epi8(masks[0]), in("zmm17") _mm512_set1_epi8(masks[1]),
-            in("zmm18") _mm512_set1_epi8(masks[2]), in("zmm19") _mm512_set1_epi8(masks[3]),
+            in("zmm16") masks[0], in("zmm17") masks[1], in("zmm18") masks[2], in("zmm19") masks[3],
             out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _, out("zmm24") _,
             out("zmm25") _, out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
             options(nostack, readonly),
@@ -243,6 +245,7 @@ pub(super) fn states<const SHIFT: usize>(
         return;
     }
     let [a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q] = acc;
+    let (low, pairs) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x03));
     // SAFETY: reads two rows of `lines` lines of the group from `first` on, twice as many registers of the middle plane, and as
     // many codes of each state, of which the assertions say that they are there. The function enables every instruction.
     unsafe {
@@ -336,8 +339,8 @@ pub(super) fn states<const SHIFT: usize>(
             k3 = in(reg) (states - 1) * k,
             count = inout(reg) lines => _,
             shift = const SHIFT,
-            in("zmm30") _mm512_set1_epi8(0x0f),
-            in("zmm31") _mm512_set1_epi8(0x03),
+            in("zmm30") low,
+            in("zmm31") pairs,
             inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *l, inout("zmm11") *m,
