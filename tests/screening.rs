@@ -209,6 +209,36 @@ fn a_packed_file_brings_its_planes() {
 }
 
 #[test]
+fn a_packed_file_is_held_to_its_head_and_its_version() {
+    let folder = std::env::temp_dir().join(format!("tern-held-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("packed.gguf");
+    model(DType::F16, false, "scalar", true).convert(&path, None, None).expect("converts");
+    let bytes = std::fs::read(&path).expect("written");
+    let open = |bytes: &[u8], verify| {
+        std::fs::write(&path, bytes).expect("room");
+        Model::open(&path, LoadOptions { verify, ..LoadOptions::default() })
+    };
+    open(&bytes, true).expect("sound");
+    // The bounds of the last row end the file, but for its padding; planes lie before them.
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("not empty");
+    for at in [end, end - 16 * 5000 - 100] {
+        let mut broken = bytes.clone();
+        broken[at] ^= 1;
+        open(&broken, false).expect("is not looked at");
+        let error = open(&broken, true).expect_err("looked at").to_string();
+        assert!(error.contains("tern.head") && error.contains("convert"), "byte {at}: {error}");
+    }
+    let key = b"tern.packed.version";
+    let at = bytes.windows(key.len()).position(|window| window == key).expect("a packed file");
+    let mut old = bytes.clone();
+    old[at + key.len() + 4] = 1;
+    let error = open(&old, false).expect_err("another layout").to_string();
+    assert!(error.contains("tern.packed.version") && error.contains("convert"), "{error}");
+    std::fs::remove_dir_all(folder).expect("ours");
+}
+
+#[test]
 fn rows_of_one_eval_are_bounded_together_and_drawn_in_any_order() {
     for table in Kernels::available() {
         let screened = model(DType::F16, false, table.name(), true);
