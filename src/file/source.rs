@@ -393,9 +393,9 @@ mod tests {
     fn a_mapped_file_is_read_past_its_map() {
         let path = std::env::temp_dir().join(format!("tern-past-map-{}", std::process::id()));
         let bytes: Vec<u8> = (0..20_000u32).map(|i| (i * 7 % 251) as u8).collect();
-        std::fs::write(&path, &bytes).unwrap();
+        std::fs::write(&path, &bytes).expect("room");
         let options = OpenOptions { offset: 33, length: 19_000, mmap: true };
-        let source = Source::open(&path, options).unwrap();
+        let source = Source::open(&path, options).expect("opens");
         let mut got = vec![0; 5000];
         for offset in [0, 1, 4096, 14_000] {
             assert!(source.read_past_map(offset, &mut got), "offset {offset}");
@@ -405,7 +405,7 @@ mod tests {
         assert!(!source.read_past_map(14_001, &mut got));
         assert!(!source.read_past_map(u64::MAX, &mut got));
         drop(source);
-        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&path).expect("ours");
         assert!(!Source::from_memory(bytes).read_past_map(0, &mut got), "no file");
     }
 }

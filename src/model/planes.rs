@@ -87,9 +87,13 @@ impl Planes {
 
     /// The bounds as a file holds them.
     pub(super) fn bounds_as_bytes(&self) -> Vec<u8> {
-        let floats = |row: &RowBounds| [row.step, row.rest, row.coarse, row.norm];
         self.bounds.iter().flat_map(floats).flat_map(f32::to_le_bytes).collect()
     }
+}
+
+/// Bounds in the order of a file.
+fn floats(row: &RowBounds) -> [f32; 4] {
+    [row.step, row.rest, row.coarse, row.norm]
 }
 
 /// Whether a load will have planes, and if so whether the file brings them.
@@ -156,7 +160,7 @@ impl Loader<'_, '_> {
     /// Whether what the file brought is what its head gives.
     fn verify(&mut self, head: &RowMatrix, brought: &Planes) -> Result<()> {
         let made = self.split(head)?;
-        let bits = |row: &RowBounds| [row.step, row.rest, row.coarse, row.norm].map(f32::to_bits);
+        let bits = |row| floats(row).map(f32::to_bits);
         let bounds = made.bounds.iter().zip(&brought.bounds);
         let row = bounds.map(|(made, brought)| bits(made) == bits(brought)).position(|same| !same);
         let group = (0..made.rows()).step_by(ROWS).find(|first| {

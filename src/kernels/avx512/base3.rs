@@ -29,7 +29,7 @@ pub(super) const AHEAD: usize = 6 << 10;
 /// Tiles of a panel.
 const TILES: usize = 2;
 
-/// Steps decoded at a time: 8 KiB, beside the acts of six tokens.
+/// Steps decoded at a time: 8 KiB, beside the acts of eight tokens.
 const STRETCH: usize = 32;
 
 /// One step of a panel.

@@ -7,6 +7,7 @@
 //! A byte is at most 192 and `acc[f]` a multiple of `4^f`: `|acc| <= 16384 * 192 * 127 < 2^29`, and the shifts are exact.
 
 use super::{
+    ahead::prefetch,
     load64,
     planes::{self, AHEAD},
 };
@@ -31,7 +32,9 @@ pub(super) fn pairs(of: PairsOf<'_>, live: &[u32], out: &mut [i32]) {
         if stream {
             ahead = ahead.wrapping_add(AHEAD);
         } else {
-            (at + SCATTERED..at + SCATTERED + ROWS).for_each(|i| ask_for(row(i)));
+            for line in (at + SCATTERED..at + SCATTERED + ROWS).flat_map(|i| row(i).chunks(64)) {
+                prefetch(line.as_ptr(), 0);
+            }
         }
         let mut fields = planes::pairs(rows.map(|row| row.as_chunks().0), of.codes, ahead);
         for (row, fields) in rows.iter().zip(&mut fields) {
@@ -45,16 +48,6 @@ pub(super) fn pairs(of: PairsOf<'_>, live: &[u32], out: &mut [i32]) {
         }
         let sums = fold(acc);
         out.copy_from_slice(&sums[..out.len()]);
-    }
-}
-
-/// Asks the second cache for a row.
-#[target_feature(enable = "avx512f")]
-#[allow(unused_unsafe)] // safe from Rust 1.94 on
-fn ask_for(row: &[u8]) {
-    for line in row.chunks(64) {
-        // SAFETY: a prefetch never faults, whatever its address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) }
     }
 }
 

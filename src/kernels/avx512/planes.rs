@@ -112,8 +112,7 @@ pub(super) fn nibbles(
 }
 
 /// Whole lines of four rows of a plane of pairs, `[row][field]`; `codes` are those of the quarters of a row, one behind the
-/// other. Asks for as many lines behind `ahead` as the rows have, one after the
-/// other.
+/// other. Asks for as many lines behind `ahead` as the rows have, one after the other.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn pairs(
@@ -224,8 +223,9 @@ pub(super) fn pairs(
     std::array::from_fn(|row| std::array::from_fn(|field| sums[4 * field + row]))
 }
 
-/// A quarter of two rows, the `pair`th of a group, against four states or three: adds to `[state][row][term]`. The field of the middle plane that
-/// holds the pairs starts at bit `SHIFT`; `codes` are those of the states one behind the other, `k` of each.
+/// A quarter of two rows, the `pair`th of a group, against four states or three: adds to `[state][row][term]`. The field
+/// of the middle plane that holds the pairs starts at bit `SHIFT`; `codes` are those of the states one behind the other,
+/// `k` of each.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn states<const SHIFT: usize>(
