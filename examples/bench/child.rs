@@ -110,7 +110,7 @@ fn memory(options: &Options) -> Result<()> {
     for matrix in super::trunk::matrices(context.model())? {
         *(if matrix.is_mapped() { &mut trunk.mapped } else { &mut trunk.own }) +=
             matrix.bytes() as u64;
-        trunk.own += 4 * matrix.scales().len() as u64;
+        trunk.own += matrix.scale_bytes() as u64;
     }
     let rows = |name: &str, rows: &tern::model::RowMatrix| {
         place(name, rows.len_bytes() as u64, rows.is_mapped())

@@ -57,7 +57,7 @@ impl Forward<'_> {
         let (qkv, angles, panel) = (&*qkv, &*angles, panels.dense);
         let keys_at = heads.next_multiple_of(panel);
         let values_at = keys_at + kv.next_multiple_of(panel);
-        let side = kernels.layout().width(tokens);
+        let side = kernels.layout().width(tokens).min(tokens.div_ceil(team.threads()));
         team.run_parts(
             tokens.div_ceil(side),
             Cut::new(&mut queries[..tokens * heads], side * heads),
@@ -178,7 +178,7 @@ impl Forward<'_> {
                     }
                 }
                 let values = &mut first.acc[..count * config.head_dim];
-                for (values, sum) in values.chunks_exact_mut(config.head_dim).zip(&first.sum) {
+                for (values, sum) in values.chunks_exact_mut(config.head_dim).zip(&*first.sum) {
                     finish(values, *sum);
                 }
                 out.copy_from_slice(values);

@@ -14,6 +14,7 @@ use crate::{
     file::Source,
     kernels::{BLOCK, KvBlock},
     ops::norm::RowScale,
+    tensor::Lines,
 };
 use half::{f16, slice::HalfFloatSliceExt};
 use std::sync::Arc;
@@ -70,27 +71,22 @@ pub(crate) struct Page(Memory);
 
 #[derive(Debug)]
 enum Memory {
-    /// Words, for their alignment.
-    Owned(Vec<u64>),
-    Mapped {
-        source: Arc<Source>,
-        range: std::ops::Range<u64>,
-    },
+    Owned(Lines<u64>),
+    Mapped { source: Arc<Source>, range: std::ops::Range<u64> },
 }
 
 impl Page {
     /// A page of zeros.
     pub(crate) fn new(geometry: Geometry) -> Result<Self> {
         let bytes = geometry.page_bytes();
-        crate::error::try_zeroed(bytes.div_ceil(8), "a page of the cache")
+        Lines::zeroed(bytes.div_ceil(8), "a page of the cache")
             .map(|words| Self(Memory::Owned(words)))
     }
 
     /// A copy to be written.
     pub(crate) fn copy(&self) -> Result<Self> {
         let bytes = self.bytes();
-        let mut words: Vec<u64> =
-            crate::error::try_zeroed(bytes.len().div_ceil(8), "a page of the cache")?;
+        let mut words: Lines<u64> = Lines::zeroed(bytes.len().div_ceil(8), "a page of the cache")?;
         bytemuck::cast_slice_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
         Ok(Self(Memory::Owned(words)))
     }

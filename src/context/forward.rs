@@ -10,15 +10,13 @@
 use super::{
     Row,
     cache::{Geometry, Sequence},
-    scratch::{Scratch, Slot, gather_rows},
+    norm::Norm,
+    scratch::{Scratch, gather_rows},
 };
 use crate::{
-    kernels::{Acts, Form, Kernels, Live, PAD},
+    kernels::{Acts, Form, Kernels, Live},
     model::{Config, Weights},
-    packed::{
-        PackedMatrix,
-        acts::{interleave_block, quantize_row},
-    },
+    packed::PackedMatrix,
     threads::{Cut, Team},
 };
 
@@ -84,102 +82,61 @@ impl Forward<'_> {
 
     /// Adds the waiting product to the stream, norms it and quantises it.
     fn norm_stream(&mut self, team: &Team<'_>, gain: &[f32], add: bool) {
-        let (width, tokens, eps) = (self.config.n_embd, self.rows.len(), self.config.norm_eps);
-        let (kernels, layout) = (self.kernels, self.kernels.layout());
-        let (stride, side) = (width.next_multiple_of(PAD), layout.width(tokens));
+        let (width, tokens) = (self.config.n_embd, self.rows.len());
+        let norm =
+            Norm { kernels: self.kernels, width, gain: Some(gain), eps: self.config.norm_eps };
         let Scratch { stream, acts, projected, projected_panel, slots, .. } = &mut *self.scratch;
-        let (codes, scales) = acts.parts();
-        let (projected, panel) = (&*projected, *projected_panel);
-        team.run_parts(
-            tokens.div_ceil(side),
-            (
-                Cut::new(&mut codes[..tokens * stride], side * stride),
-                Cut::new(&mut scales[..tokens], side),
-            ),
-            Cut::new(&mut stream[..tokens * width], side * width),
+        let projected = (&projected[..], *projected_panel, tokens);
+        norm.quantize(
+            team,
+            (acts, tokens),
+            |share| Cut::new(&mut stream[..tokens * width], share * width),
             slots,
-            |block, (codes, scales), stream, slot| {
-                let count = scales.len();
+            |first, stream, _, then| {
                 if add {
-                    let from = (&projected[..], panel, tokens);
-                    gather_rows(from, block * side, 0, stream, width, |value, from| value + from);
+                    gather_rows(projected, first, 0, stream, width, |value, from| value + from);
                 }
-                for ((scale, stream), place) in scales
-                    .iter_mut()
-                    .zip(stream.chunks_exact_mut(width))
-                    .zip(slot.codes.chunks_exact_mut(stride))
-                {
-                    kernels.rms_norm(stream, gain, eps, &mut slot.normed[..width]);
-                    *scale = quantize_row(kernels, &slot.normed[..width], place);
-                }
-                interleave_block(&slot.codes[..count * stride], count, layout.unit, codes);
+                then(stream);
             },
         );
     }
 
-    /// Norms and quantises rows that `read` gathers, from a token on: the inputs of the products back into the stream.
-    fn norm_rows(
-        &mut self,
-        team: &Team<'_>,
-        width: usize,
-        gain: Option<&[f32]>,
-        read: impl Fn(&Sources<'_>, usize, &mut [f32]) + Sync,
-    ) {
-        let (tokens, eps) = (self.rows.len(), self.config.norm_eps);
-        let (kernels, layout) = (self.kernels, self.kernels.layout());
-        let (stride, side) = (width.next_multiple_of(PAD), layout.width(tokens));
-        let Scratch { acts, attended, gated, panels, slots, .. } = &mut *self.scratch;
-        let sources = Sources { attended, gated, panel: panels.gated, tokens };
-        let (codes, scales) = acts.parts();
-        team.run_parts(
-            tokens.div_ceil(side),
-            (
-                Cut::new(&mut codes[..tokens * stride], side * stride),
-                Cut::new(&mut scales[..tokens], side),
-            ),
-            Cut::none(),
-            slots,
-            |block, (codes, scales), (), slot| {
-                let count = scales.len();
-                let Slot { rows, normed, codes: places, .. } = slot;
-                let rows = &mut rows[..count * width];
-                read(&sources, block * side, rows);
-                for ((scale, row), place) in scales
-                    .iter_mut()
-                    .zip(rows.chunks_exact(width))
-                    .zip(places.chunks_exact_mut(stride))
-                {
-                    let row = match gain {
-                        Some(gain) => {
-                            kernels.rms_norm(row, gain, eps, &mut normed[..width]);
-                            &normed[..width]
-                        }
-                        None => row,
-                    };
-                    *scale = quantize_row(kernels, row, place);
-                }
-                interleave_block(&places[..count * stride], count, layout.unit, codes);
-            },
-        );
-    }
-
+    /// Norms and quantises rows that lie panel by panel: the inputs of the products back into the stream.
     fn norm_gated(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
-        let width = self.config.n_ff;
-        self.norm_rows(team, width, gain, |from, token, rows| {
-            let panels = (from.gated, from.panel, from.tokens);
-            gather_rows(panels, token, 0, rows, width, |_, from| from);
-        });
+        let (width, tokens) = (self.config.n_ff, self.rows.len());
+        let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
+        let Scratch { acts, gated, panels, slots, .. } = &mut *self.scratch;
+        let from = (&gated[..], panels.gated, tokens);
+        norm.quantize(
+            team,
+            (acts, tokens),
+            |_| Cut::none(),
+            slots,
+            |first, (), rows, then| {
+                gather_rows(from, first, 0, rows, width, |_, from| from);
+                then(rows);
+            },
+        );
     }
 
     fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
-        let heads = self.config.n_head_kv;
+        let (heads, tokens) = (self.config.n_head_kv, self.rows.len());
         let share = self.config.group() * self.config.head_dim;
         let width = heads * share;
-        self.norm_rows(team, width, gain, |from, token, rows| {
-            // Heads lie as panels do.
-            let panels = (from.attended, share, from.tokens);
-            gather_rows(panels, token, 0, rows, width, |_, from| from);
-        });
+        let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
+        let Scratch { acts, attended, slots, .. } = &mut *self.scratch;
+        // Heads lie as panels do.
+        let from = (&attended[..], share, tokens);
+        norm.quantize(
+            team,
+            (acts, tokens),
+            |_| Cut::none(),
+            slots,
+            |first, (), rows, then| {
+                gather_rows(from, first, 0, rows, width, |_, from| from);
+                then(rows);
+            },
+        );
     }
 
     /// Ternary products of the quantised rows with one or more matrices of one form, panel by panel into `out`.
@@ -209,7 +166,8 @@ impl Forward<'_> {
                 let (mut first, mut out) = (part * share, out);
                 while !out.is_empty() {
                     let (matrix, at) = within(matrices, first);
-                    let count = most.min(matrix.panels() - at).min(out.len() / (tokens * panel));
+                    let count = most.min(matrix.panels_together()).min(matrix.panels() - at);
+                    let count = count.min(out.len() / (tokens * panel));
                     let (now, later) = out.split_at_mut(count * tokens * panel);
                     let dots = &mut slot.dots[..now.len()];
                     match live {
@@ -262,14 +220,6 @@ fn live_columns<'a>(
 enum Into {
     Qkv,
     Stream,
-}
-
-/// What the inputs of the products back into the stream are read from.
-struct Sources<'a> {
-    attended: &'a [f32],
-    gated: &'a [f32],
-    panel: usize,
-    tokens: usize,
 }
 
 /// Dots of one panel, `[tokens][panel rows]`, times their scales; `out` is `[tokens][stride]`.

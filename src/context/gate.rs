@@ -66,7 +66,7 @@ fn unit_dots(
     let (rows, tokens) = (matrix.form().rows(), acts.tokens());
     let (start, end) = (first / rows, ((first + unit) / rows).min(matrix.panels()));
     // One token takes all panels at once.
-    let most = if tokens == 1 { end - start } else { 1 };
+    let most = if tokens == 1 { matrix.panels_together() } else { 1 };
     let mut panel = start;
     while panel < end {
         let panels = panel..end.min(panel + most);
@@ -107,7 +107,7 @@ fn live_rows(
     let (scales, products) = (&mut row[..count], &mut normed[..count]);
     let (live_gates, live_ups) = (&mut live_gates[..count], &mut live_ups[..count]);
     for (i, place) in live.iter().enumerate() {
-        scales[i] = up.scales()[first + *place as usize];
+        scales[i] = up.scale(first + *place as usize);
         live_gates[i] = out[*place as usize];
     }
     kernels.rescale(dots, scales, acts.rows[0].step, live_ups);

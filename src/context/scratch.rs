@@ -8,6 +8,7 @@ use crate::{
     kernels::{Form, PAD},
     model::{Config, Forms, Layer},
     packed::acts::ActsBuffer,
+    tensor::Lines,
 };
 
 /// Rows of one sequence that attend together.
@@ -51,25 +52,25 @@ pub(super) struct Scratch {
     /// Rows that lie together in `projected`: what the last product into it has.
     pub projected_panel: usize,
     /// The residual stream, `[tokens][n_embd]`.
-    pub stream: Vec<f32>,
+    pub stream: Lines<f32>,
     /// Quantised input of the products.
     pub acts: ActsBuffer,
     /// Queries, keys and values, panel by panel.
-    pub qkv: Vec<f32>,
+    pub qkv: Lines<f32>,
     /// Rotated and scaled queries, `[tokens][n_head * head_dim]`.
-    pub queries: Vec<f32>,
+    pub queries: Lines<f32>,
     /// Rotated keys, then values, `[tokens][2][n_head_kv * head_dim]`.
-    pub keys_values: Vec<f32>,
+    pub keys_values: Lines<f32>,
     /// What the heads read, `[kv head][tokens][query heads of it * head_dim]`.
-    pub attended: Vec<f32>,
+    pub attended: Lines<f32>,
     /// States of single spans, for a few rows over a long sequence.
     pub partial: Vec<f32>,
     /// The product back into the stream, panel by panel.
-    pub projected: Vec<f32>,
+    pub projected: Lines<f32>,
     /// The gated feed-forward values, panel by panel.
-    pub gated: Vec<f32>,
+    pub gated: Lines<f32>,
     /// Cosines and sines, `[tokens][rope_dim]`.
-    pub angles: Vec<f32>,
+    pub angles: Lines<f32>,
     /// The places of what is not zero in one quantised row, and what is there.
     pub places: Vec<u32>,
     pub kept: Vec<i8>,
@@ -83,20 +84,20 @@ pub(super) struct Scratch {
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     /// The rows of a block of tokens before a norm, `[block][widest row]`.
-    pub rows: Vec<f32>,
+    pub rows: Lines<f32>,
     /// A row after it.
-    pub normed: Vec<f32>,
+    pub normed: Lines<f32>,
     /// The quantised rows of a block of tokens, with padding.
-    pub codes: Vec<i8>,
+    pub codes: Lines<i8>,
     /// Dots of one panel, `[tokens][panel rows]`, or of the live rows of one token.
-    pub dots: Vec<i32>,
+    pub dots: Lines<i32>,
     /// Gate and up of one panel, `[tokens][panel rows]` each, or of the live rows of one token.
-    pub gate: Vec<f32>,
-    pub up: Vec<f32>,
+    pub gate: Lines<f32>,
+    pub up: Lines<f32>,
     /// Rows of one token whose gate is above zero.
     pub live: Vec<u32>,
     /// Queries of a group of rows, `[rows * heads][head_dim]`.
-    pub queries: Vec<f32>,
+    pub queries: Lines<f32>,
     /// Two softmax states, `[rows * heads]` and `[rows * heads][head_dim]`.
     pub states: [OnlineBuffer; 2],
 }
@@ -104,9 +105,9 @@ pub(super) struct Slot {
 /// Owns what [`crate::kernels::Online`] borrows.
 #[derive(Debug, Default)]
 pub(super) struct OnlineBuffer {
-    pub max: Vec<f32>,
-    pub sum: Vec<f32>,
-    pub acc: Vec<f32>,
+    pub max: Lines<f32>,
+    pub sum: Lines<f32>,
+    pub acc: Lines<f32>,
 }
 
 /// Lengths of the buffers.
@@ -164,37 +165,37 @@ impl Scratch {
         let Sizes { heads, kv, widest, group, .. } = sizes;
         let online = || -> Result<OnlineBuffer> {
             Ok(OnlineBuffer {
-                max: try_zeroed(group, what)?,
-                sum: try_zeroed(group, what)?,
-                acc: try_zeroed(group * config.head_dim, what)?,
+                max: Lines::zeroed(group, what)?,
+                sum: Lines::zeroed(group, what)?,
+                acc: Lines::zeroed(group * config.head_dim, what)?,
             })
         };
         let slot = || -> Result<Slot> {
             Ok(Slot {
-                rows: try_zeroed(sizes.rows, what)?,
-                normed: try_zeroed(widest, what)?,
-                codes: try_zeroed(block.min(capacity) * sizes.codes, what)?,
-                dots: try_zeroed(sizes.products, what)?,
-                gate: try_zeroed(sizes.products, what)?,
-                up: try_zeroed(sizes.products, what)?,
+                rows: Lines::zeroed(sizes.rows, what)?,
+                normed: Lines::zeroed(widest, what)?,
+                codes: Lines::zeroed(block.min(capacity) * sizes.codes, what)?,
+                dots: Lines::zeroed(sizes.products, what)?,
+                gate: Lines::zeroed(sizes.products, what)?,
+                up: Lines::zeroed(sizes.products, what)?,
                 live: try_zeroed(sizes.gated, what)?,
-                queries: try_zeroed(group * config.head_dim, what)?,
+                queries: Lines::zeroed(group * config.head_dim, what)?,
                 states: [online()?, online()?],
             })
         };
         Ok(Self {
             panels,
             projected_panel: panels.dense,
-            stream: try_zeroed(capacity * config.n_embd, what)?,
-            acts: ActsBuffer::new(capacity, widest)?,
-            qkv: try_zeroed(capacity * sizes.qkv, what)?,
-            queries: try_zeroed(capacity * heads, what)?,
-            keys_values: try_zeroed(capacity * 2 * kv, what)?,
-            attended: try_zeroed(capacity * heads, what)?,
+            stream: Lines::zeroed(capacity * config.n_embd, what)?,
+            acts: ActsBuffer::new(capacity, capacity.min(threads * block), widest)?,
+            qkv: Lines::zeroed(capacity * sizes.qkv, what)?,
+            queries: Lines::zeroed(capacity * heads, what)?,
+            keys_values: Lines::zeroed(capacity * 2 * kv, what)?,
+            attended: Lines::zeroed(capacity * heads, what)?,
             partial: Vec::new(),
-            projected: try_zeroed(capacity * sizes.projected, what)?,
-            gated: try_zeroed(capacity * sizes.gated, what)?,
-            angles: try_zeroed(capacity * config.rope_dim, what)?,
+            projected: Lines::zeroed(capacity * sizes.projected, what)?,
+            gated: Lines::zeroed(capacity * sizes.gated, what)?,
+            angles: Lines::zeroed(capacity * config.rope_dim, what)?,
             places: try_zeroed(sizes.gated, what)?,
             kept: try_zeroed(sizes.gated, what)?,
             embedded: try_zeroed(4 * config.n_embd, what)?,
@@ -217,14 +218,15 @@ impl Scratch {
         let states = 2 * (2 * group + group * config.head_dim);
         let slot = sizes.rows + widest + 3 * products + gated + group * config.head_dim + states;
         let row_scale = size_of::<crate::ops::norm::RowScale>();
-        let codes_held = block.min(capacity) * codes;
+        let (codes_held, apart) =
+            (block.min(capacity) * codes, capacity.min(threads * block) * codes);
         let once = 5 * gated + 4 * config.n_embd;
-        capacity * (4 * row + codes + row_scale) + once + threads * (4 * slot + codes_held)
+        capacity * (4 * row + codes + row_scale) + apart + once + threads * (4 * slot + codes_held)
     }
 
     /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
-        let floats = |vecs: &[&Vec<f32>]| vecs.iter().map(|vec| vec.len() * 4).sum::<usize>();
+        let floats = |vecs: &[&[f32]]| vecs.iter().map(|vec| vec.len() * 4).sum::<usize>();
         let slot = |slot: &Slot| {
             let states = slot
                 .states

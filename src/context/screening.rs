@@ -22,6 +22,7 @@ use crate::{
     },
     model::{Planes, RowMatrix},
     sampler::Screen,
+    tensor::Lines,
     threads::{Cut, Team},
 };
 use std::{cmp::Ordering, ops::Range};
@@ -61,11 +62,11 @@ struct Survivor {
 pub(super) struct Screening {
     progress: Option<Progress>,
     /// About what the logits are, and what they are at most: parts of [`PART_ROWS`] rows, `[part][state][score, upper][row]`.
-    limits: Vec<f32>,
+    limits: Lines<f32>,
     /// The greatest score of each group, and the greatest upper bound, infinity if one is no number: `[part][state][group]`.
     greatest: Vec<[f32; 2]>,
     /// The states in two terms: their codes, `[state][n_embd]` each, and the rest.
-    codes: [Vec<i8>; 2],
+    codes: [Lines<i8>; 2],
     splits: Vec<Split>,
     survivors: Vec<Survivor>,
     /// A row of the head as the file holds it, for each thread.
@@ -90,9 +91,9 @@ impl Screening {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        4 * self.limits.capacity()
+        self.limits.bytes()
             + 8 * (self.greatest.capacity() + self.best.capacity())
-            + self.codes.iter().map(Vec::capacity).sum::<usize>()
+            + self.codes.iter().map(Lines::bytes).sum::<usize>()
             + size_of::<Survivor>() * self.survivors.capacity()
             + self.rows.iter().map(Vec::capacity).sum::<usize>()
             + 8 * self.top.capacity()
@@ -161,10 +162,10 @@ impl Screening {
         let count = states.len() / width;
         if self.limits.len() != 2 * count * vocab || self.codes[0].len() != states.len() {
             *self = Self::default();
-            self.limits = try_zeroed(2 * count * vocab, "bounds of logits")?;
+            self.limits = Lines::zeroed(2 * count * vocab, "bounds of logits")?;
             self.greatest = try_zeroed(count * vocab.div_ceil(GROUP), "bounds of logits")?;
             self.best = try_zeroed(vocab.div_ceil(GROUP), "bounds of logits")?;
-            let codes = || try_zeroed(states.len(), "terms of a state");
+            let codes = || Lines::zeroed(states.len(), "terms of a state");
             self.codes = [codes()?, codes()?];
             self.splits = try_zeroed(count, "terms of a state")?;
         }

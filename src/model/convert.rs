@@ -121,8 +121,7 @@ impl Model {
                         for panel in 0..matrix.panels() {
                             put(&mut body, matrix.panel(panel))?;
                         }
-                        let scales: Vec<u8> =
-                            matrix.scales().iter().flat_map(|scale| scale.to_le_bytes()).collect();
+                        let scales: Vec<u8> = matrix.scales().flat_map(f32::to_le_bytes).collect();
                         put(&mut body, &scales)?;
                     }
                 }

@@ -4,31 +4,36 @@ use crate::{
     error::{Result, try_zeroed},
     kernels::{Acts, ActsLayout, Kernels, PAD},
     ops::norm::RowScale,
+    tensor::Lines,
 };
 
 /// A buffer for the quantised activations of up to `capacity` tokens.
 #[derive(Debug, Default)]
 pub struct ActsBuffer {
-    codes: Vec<i8>,
+    codes: Lines<i8>,
     rows: Vec<RowScale>,
+    /// The codes of a few tokens before they lie side by side, `[token][stride]`.
+    apart: Lines<i8>,
 }
 
 impl ActsBuffer {
-    /// Room for `capacity` tokens of `k` values.
+    /// Room for `capacity` tokens of `k` values, `apart` of which may be quantised before they lie side by side.
     ///
     /// # Errors
     ///
     /// [`crate::Error::OutOfMemory`].
-    pub fn new(capacity: usize, k: usize) -> Result<Self> {
+    pub fn new(capacity: usize, apart: usize, k: usize) -> Result<Self> {
         Ok(Self {
-            codes: try_zeroed(capacity * k.next_multiple_of(PAD), "quantised activations")?,
+            codes: Lines::zeroed(capacity * k.next_multiple_of(PAD), "quantised activations")?,
             rows: try_zeroed(capacity, "activation scales")?,
+            apart: Lines::zeroed(apart * k.next_multiple_of(PAD), "quantised activations")?,
         })
     }
 
-    /// The parts that [`acts`] reads and [`interleave`] writes: codes, and the scale of each row.
-    pub fn parts(&mut self) -> (&mut [i8], &mut [RowScale]) {
-        (&mut self.codes, &mut self.rows)
+    /// The parts that [`acts`](Self::acts) reads and [`interleave_block`] writes, codes and the scale of each row, and room for
+    /// codes apart.
+    pub fn parts(&mut self) -> (&mut [i8], &mut [RowScale], &mut [i8]) {
+        (&mut self.codes, &mut self.rows, &mut self.apart)
     }
 
     /// The first `tokens` rows of `k` values, as a kernel takes them.
@@ -41,7 +46,7 @@ impl ActsBuffer {
     /// Bytes held.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.codes.len() + self.rows.len() * size_of::<RowScale>()
+        self.codes.len() + self.apart.len() + self.rows.len() * size_of::<RowScale>()
     }
 }
 

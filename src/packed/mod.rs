@@ -24,9 +24,12 @@ pub struct PackedMatrix {
     k: usize,
     /// Whole panels.
     codes: Bytes,
-    /// One a row, padded with zeros to whole panels.
+    /// One a row, padded with zeros to whole panels; if all are one, those of [`TOGETHER`] rows at most.
     scales: Vec<f32>,
 }
+
+/// Rows that take one scale out of the nearest cache, where each of its own would come from memory.
+const TOGETHER: usize = 1024;
 
 impl PackedMatrix {
     /// A matrix over panels that exist already, as a packed file holds them.
@@ -52,7 +55,16 @@ impl PackedMatrix {
                 format!("{rows} x {k} does not fit its panels"),
             ));
         }
-        scales.resize(panels * form.rows(), 0.0);
+        match scales.first().copied() {
+            // Dots of the padding are zero, whatever their scale.
+            Some(first) if scales.iter().all(|scale| scale.to_bits() == first.to_bits()) => {
+                let together = (TOGETHER / form.rows()).clamp(1, panels);
+                scales.resize(together * form.rows(), first);
+                scales.fill(first);
+                scales.shrink_to_fit();
+            }
+            _ => scales.resize(panels * form.rows(), 0.0),
+        }
         Ok(Self { form, rows, k, codes, scales })
     }
 
@@ -89,7 +101,19 @@ impl PackedMatrix {
     /// Panels, the last one padded.
     #[must_use]
     pub fn panels(&self) -> usize {
+        self.rows.div_ceil(self.form.rows())
+    }
+
+    /// Panels of which [`panel_scales`](Self::panel_scales) has the scales at once.
+    #[must_use]
+    pub fn panels_together(&self) -> usize {
         self.scales.len() / self.form.rows()
+    }
+
+    /// Bytes of the scales.
+    #[must_use]
+    pub fn scale_bytes(&self) -> usize {
+        4 * self.scales.len()
     }
 
     /// Bytes of the panels.
@@ -104,10 +128,25 @@ impl PackedMatrix {
         self.codes.is_mapped()
     }
 
-    /// The scale of each row.
+    /// The scale of a row.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such row.
     #[must_use]
-    pub fn scales(&self) -> &[f32] {
-        &self.scales[..self.rows]
+    pub fn scale(&self, row: usize) -> f32 {
+        assert!(row < self.rows, "a row of the matrix");
+        self.scales[if self.scales_differ() { row } else { 0 }]
+    }
+
+    /// The scale of each row.
+    pub fn scales(&self) -> impl Iterator<Item = f32> + '_ {
+        (0..self.rows).map(|row| self.scale(row))
+    }
+
+    /// Whether each row has a place among the scales: also if there are no more rows than share one.
+    fn scales_differ(&self) -> bool {
+        self.scales.len() >= self.rows
     }
 
     /// The bytes of one panel.
@@ -125,8 +164,15 @@ impl PackedMatrix {
     }
 
     /// The scales of the rows of several panels, padding included.
+    ///
+    /// # Panics
+    ///
+    /// If they are more than [`panels_together`](Self::panels_together).
     #[must_use]
     pub fn panel_scales(&self, panels: std::ops::Range<usize>) -> &[f32] {
+        if !self.scales_differ() {
+            return &self.scales[..panels.len() * self.form.rows()];
+        }
         &self.scales[panels.start * self.form.rows()..panels.end * self.form.rows()]
     }
 

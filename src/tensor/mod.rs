@@ -5,10 +5,12 @@
 //! [`Source`](crate::file::Source).
 
 mod dtype;
+mod lines;
 mod shape;
 
 pub(crate) use dtype::foreign_type;
 pub use dtype::{DType, PACKED_IDS};
+pub(crate) use lines::Lines;
 pub use shape::Shape;
 
 use std::ops::Range;

@@ -20,7 +20,7 @@ pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
 pub(crate) use joined::JoinedPool;
-pub use team::{Cut, CutAt, Team};
+pub use team::{Cut, CutAt, Parts, Team};
 
 use crate::error::{Error, Result};
 use std::{fmt, sync::Arc, time::Duration};

@@ -223,124 +223,174 @@ pub(super) fn pairs(
     std::array::from_fn(|row| std::array::from_fn(|field| sums[4 * field + row]))
 }
 
-/// A quarter of two rows, the `pair`th of a group, against four states or three: adds to `[state][row][term]`. The field
-/// of the middle plane that holds the pairs starts at bit `SHIFT`; `codes` are those of the states one behind the other,
-/// `k` of each.
+/// What is asked for of the two planes in each step: from where on, and how far it goes on.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// Two lines.
+    pub high: (*const u8, usize),
+    /// One.
+    pub middle: (*const u8, usize),
+}
+
+/// Two rows, the `pair`th of a group, against four states or three: sums of `[state][row][term]`. `codes` are those of the
+/// states one behind the other, `k` of each. The middle plane is gone through once for each of its four fields.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn states<const SHIFT: usize>(
-    acc: &mut [__m512i; 16],
+pub(super) fn states(
     (group, pair): (&[[[u8; 64]; ROWS]], usize),
     middle: (&[[u8; 64]], &[[u8; 64]]),
     codes: [&[i8]; 2],
     k: usize,
-) {
+    ahead: Ahead,
+) -> [__m512i; 16] {
     let lines = group.len() / 4;
-    let first = SHIFT / 2 * lines;
     let states = codes[0].len() / k;
+    let mut sums = [_mm512_setzero_si512(); 16];
     assert!(group.len() == 4 * lines && group.len() * 128 == k && pair < 2, "four whole quarters");
     assert!([middle.0.len(), middle.1.len()] == [2 * lines; 2], "two registers a line");
     assert!(states >= 3 && codes.iter().all(|codes| codes.len() == states * k), "codes of states");
     if lines == 0 {
-        return;
+        return sums;
     }
-    let [a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q] = acc;
-    let (low, pairs) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x03));
-    // SAFETY: reads two rows of `lines` lines of the group from `first` on, twice as many registers of the middle plane, and as
-    // many codes of each state, of which the assertions say that they are there. The function enables every instruction.
+    // 0 to 15 sums; 16 and 17 the rows, 18, 19, 28 and 29 the pairs, then the six bits; 20 to 23 the nibbles; 24 and 25 codes
+    // of both terms; 26 and 27 nibbles on their way to six bits; 30 and 31 the masks.
+    macro_rules! state {
+        ($at:literal, $u:literal, $v:literal, $x:literal, $y:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
+            concat!(
+                "vmovdqu64 zmm24, [{p} + ",
+                $at,
+                "]\n",
+                "vmovdqu64 zmm25, [{q} + ",
+                $at,
+                "]\n",
+                "vpdpbusd ",
+                $a,
+                ", ",
+                $u,
+                ", zmm24\n",
+                "vpdpbusd ",
+                $c,
+                ", ",
+                $v,
+                ", zmm24\n",
+                "vpdpbusd ",
+                $b,
+                ", ",
+                $x,
+                ", zmm25\n",
+                "vpdpbusd ",
+                $d,
+                ", ",
+                $y,
+                ", zmm25\n",
+            )
+        };
+    }
+    macro_rules! quarter {
+        ($shift:literal) => {
+            concat!(
+                "xor {i:e}, {i:e}\n",
+                "2:\n",
+                "prefetcht1 [{high}]\n",
+                "vmovdqu64 zmm16, [{rows}]\n",
+                "vmovdqu64 zmm17, [{rows} + 64]\n",
+                "vpsrlw zmm18, [{m0} + {i}], ",
+                $shift,
+                "\n",
+                "vpsrlw zmm19, [{m1} + {i}], ",
+                $shift,
+                "\n",
+                "vpandd zmm20, zmm16, zmm30\n",
+                "vpandd zmm21, zmm17, zmm30\n",
+                "vpsrlw zmm28, [{m0} + {i} + 64], ",
+                $shift,
+                "\n",
+                "vpsrlw zmm29, [{m1} + {i} + 64], ",
+                $shift,
+                "\n",
+                "vpsllw zmm26, zmm20, 2\n",
+                "vpsllw zmm27, zmm21, 2\n",
+                "vpternlogd zmm18, zmm31, zmm26, 0xea\n",
+                "vpternlogd zmm19, zmm31, zmm27, 0xea\n",
+                "vpsrlw zmm22, zmm16, 4\n",
+                "vpsrlw zmm23, zmm17, 4\n",
+                state!("0", "zmm18", "zmm19", "zmm20", "zmm21", "zmm0", "zmm1", "zmm2", "zmm3"),
+                "vpandd zmm22, zmm22, zmm30\n",
+                "vpandd zmm23, zmm23, zmm30\n",
+                state!("{k}", "zmm18", "zmm19", "zmm20", "zmm21", "zmm4", "zmm5", "zmm6", "zmm7"),
+                "vpsllw zmm26, zmm22, 2\n",
+                "vpsllw zmm27, zmm23, 2\n",
+                state!(
+                    "2*{k}", "zmm18", "zmm19", "zmm20", "zmm21", "zmm8", "zmm9", "zmm10", "zmm11"
+                ),
+                "vpternlogd zmm28, zmm31, zmm26, 0xea\n",
+                "vpternlogd zmm29, zmm31, zmm27, 0xea\n",
+                state!(
+                    "{k3}", "zmm18", "zmm19", "zmm20", "zmm21", "zmm12", "zmm13", "zmm14", "zmm15"
+                ),
+                "prefetcht1 [{high} + 64]\n",
+                "add {high}, {high_step}\n",
+                state!("64", "zmm28", "zmm29", "zmm22", "zmm23", "zmm0", "zmm1", "zmm2", "zmm3"),
+                state!(
+                    "{k} + 64", "zmm28", "zmm29", "zmm22", "zmm23", "zmm4", "zmm5", "zmm6", "zmm7"
+                ),
+                "prefetcht1 [{next}]\n",
+                "add {next}, {next_step}\n",
+                state!(
+                    "2*{k} + 64",
+                    "zmm28",
+                    "zmm29",
+                    "zmm22",
+                    "zmm23",
+                    "zmm8",
+                    "zmm9",
+                    "zmm10",
+                    "zmm11"
+                ),
+                state!(
+                    "{k3} + 64",
+                    "zmm28",
+                    "zmm29",
+                    "zmm22",
+                    "zmm23",
+                    "zmm12",
+                    "zmm13",
+                    "zmm14",
+                    "zmm15"
+                ),
+                "add {rows}, 256\n",
+                "add {i}, 128\n",
+                "add {p}, 128\n",
+                "add {q}, 128\n",
+                "cmp {i}, {quarter}\n",
+                "jne 2b\n",
+            )
+        };
+    }
+    let [a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q] = &mut sums;
+    // SAFETY: reads two rows of the group, four times the middle plane of both, and as many codes of each state, of which
+    // the assertions say that they are there. The function enables every instruction.
     unsafe {
         asm!(
-            "2:",
-            "vmovdqu64 zmm16, [{rows}]",
-            "vmovdqu64 zmm17, [{rows} + 64]",
-            "vpandd zmm20, zmm16, zmm30",
-            "vpandd zmm21, zmm17, zmm30",
-            "vmovdqu64 zmm18, [{m0}]",
-            "vmovdqu64 zmm19, [{m1}]",
-            "vpsrlw zmm18, zmm18, {shift}",
-            "vpsrlw zmm19, zmm19, {shift}",
-            "vpsllw zmm26, zmm20, 2",
-            "vpsllw zmm27, zmm21, 2",
-            "vpternlogd zmm18, zmm31, zmm26, 0xea",
-            "vpternlogd zmm19, zmm31, zmm27, 0xea",
-            "vmovdqu64 zmm24, [{p}]",
-            "vmovdqu64 zmm25, [{q}]",
-            "vpsrlw zmm22, zmm16, 4",
-            "vpsrlw zmm23, zmm17, 4",
-            "vpdpbusd zmm0, zmm18, zmm24",
-            "vpdpbusd zmm2, zmm19, zmm24",
-            "vmovdqu64 zmm28, [{m0} + 64]",
-            "vmovdqu64 zmm29, [{m1} + 64]",
-            "vpdpbusd zmm1, zmm20, zmm25",
-            "vpdpbusd zmm3, zmm21, zmm25",
-            "vmovdqu64 zmm24, [{p} + {k}]",
-            "vmovdqu64 zmm25, [{q} + {k}]",
-            "vpandd zmm22, zmm22, zmm30",
-            "vpandd zmm23, zmm23, zmm30",
-            "vpdpbusd zmm4, zmm18, zmm24",
-            "vpdpbusd zmm6, zmm19, zmm24",
-            "vpsrlw zmm28, zmm28, {shift}",
-            "vpsrlw zmm29, zmm29, {shift}",
-            "vpdpbusd zmm5, zmm20, zmm25",
-            "vpdpbusd zmm7, zmm21, zmm25",
-            "vmovdqu64 zmm24, [{p} + 2*{k}]",
-            "vmovdqu64 zmm25, [{q} + 2*{k}]",
-            "vpsllw zmm26, zmm22, 2",
-            "vpsllw zmm27, zmm23, 2",
-            "vpdpbusd zmm8, zmm18, zmm24",
-            "vpdpbusd zmm10, zmm19, zmm24",
-            "vpternlogd zmm28, zmm31, zmm26, 0xea",
-            "vpternlogd zmm29, zmm31, zmm27, 0xea",
-            "vpdpbusd zmm9, zmm20, zmm25",
-            "vpdpbusd zmm11, zmm21, zmm25",
-            "vmovdqu64 zmm24, [{p} + {k3}]",
-            "vmovdqu64 zmm25, [{q} + {k3}]",
-            "vpdpbusd zmm12, zmm18, zmm24",
-            "vpdpbusd zmm14, zmm19, zmm24",
-            "vpdpbusd zmm13, zmm20, zmm25",
-            "vpdpbusd zmm15, zmm21, zmm25",
-            "vmovdqu64 zmm24, [{p} + 64]",
-            "vmovdqu64 zmm25, [{q} + 64]",
-            "vpdpbusd zmm0, zmm28, zmm24",
-            "vpdpbusd zmm2, zmm29, zmm24",
-            "vpdpbusd zmm1, zmm22, zmm25",
-            "vpdpbusd zmm3, zmm23, zmm25",
-            "vmovdqu64 zmm24, [{p} + {k} + 64]",
-            "vmovdqu64 zmm25, [{q} + {k} + 64]",
-            "vpdpbusd zmm4, zmm28, zmm24",
-            "vpdpbusd zmm6, zmm29, zmm24",
-            "vpdpbusd zmm5, zmm22, zmm25",
-            "vpdpbusd zmm7, zmm23, zmm25",
-            "vmovdqu64 zmm24, [{p} + 2*{k} + 64]",
-            "vmovdqu64 zmm25, [{q} + 2*{k} + 64]",
-            "vpdpbusd zmm8, zmm28, zmm24",
-            "vpdpbusd zmm10, zmm29, zmm24",
-            "vpdpbusd zmm9, zmm22, zmm25",
-            "vpdpbusd zmm11, zmm23, zmm25",
-            "vmovdqu64 zmm24, [{p} + {k3} + 64]",
-            "vmovdqu64 zmm25, [{q} + {k3} + 64]",
-            "vpdpbusd zmm12, zmm28, zmm24",
-            "vpdpbusd zmm14, zmm29, zmm24",
-            "vpdpbusd zmm13, zmm22, zmm25",
-            "vpdpbusd zmm15, zmm23, zmm25",
-            "add {rows}, 256",
-            "add {m0}, 128",
-            "add {m1}, 128",
-            "add {p}, 128",
-            "add {q}, 128",
-            "dec {count}",
-            "jnz 2b",
-            rows = inout(reg) group[first..].as_ptr().cast::<u8>().wrapping_add(128 * pair) => _,
-            m0 = inout(reg) middle.0.as_ptr() => _,
-            m1 = inout(reg) middle.1.as_ptr() => _,
-            p = inout(reg) codes[0][128 * first..].as_ptr() => _,
-            q = inout(reg) codes[1][128 * first..].as_ptr() => _,
+            quarter!("0"),
+            quarter!("2"),
+            quarter!("4"),
+            quarter!("6"),
+            rows = inout(reg) group.as_ptr().cast::<u8>().wrapping_add(128 * pair) => _,
+            m0 = in(reg) middle.0.as_ptr(),
+            m1 = in(reg) middle.1.as_ptr(),
+            i = out(reg) _,
+            high = inout(reg) ahead.high.0 => _,
+            high_step = in(reg) ahead.high.1,
+            next = inout(reg) ahead.middle.0 => _,
+            next_step = in(reg) ahead.middle.1,
+            p = inout(reg) codes[0].as_ptr() => _,
+            q = inout(reg) codes[1].as_ptr() => _,
             k = in(reg) k,
             k3 = in(reg) (states - 1) * k,
-            count = inout(reg) lines => _,
-            shift = const SHIFT,
-            in("zmm30") low,
-            in("zmm31") pairs,
+            quarter = in(reg) 128 * lines,
+            in("zmm30") _mm512_set1_epi8(0x0f),
+            in("zmm31") _mm512_set1_epi8(0x03),
             inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *l, inout("zmm11") *m,
@@ -351,4 +401,5 @@ pub(super) fn states<const SHIFT: usize>(
             options(nostack, readonly),
         );
     }
+    sums
 }

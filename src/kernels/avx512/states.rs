@@ -7,7 +7,10 @@
 //! Two rows by four states are sixteen sums: two multiplications for 64 weights and a state, to which a state alone needs three.
 //! `|acc| <= 65536 / 16 * 63 * 127 < 2^25` a lane, and 2^29 together. One or two states go alone, the memory is their limit.
 
-use super::{ahead, planes};
+use super::{
+    planes::{self, Ahead},
+    store_i32,
+};
 use crate::kernels::screen::{ROWS, StatesOf};
 use std::arch::x86_64::*;
 
@@ -35,8 +38,8 @@ pub(super) fn states(of: StatesOf<'_>, out: &mut [[i32; 2]]) {
             let codes = of.codes.map(|codes| &codes[some.start * k..some.end * k]);
             let out = &mut out[some.start * rows..some.end * rows];
             for first in block.clone().step_by(PAIR) {
-                fetch(&of, first, (pass, passes));
-                together(StatesOf { codes, ..of }, first, rows, out);
+                let ahead = ahead(&of, first, (pass, passes));
+                together(StatesOf { codes, ..of }, first, ahead, rows, out);
             }
         }
     }
@@ -48,36 +51,49 @@ pub(super) fn states(of: StatesOf<'_>, out: &mut [[i32; 2]]) {
     super::KERNELS.one_by_one(StatesOf { codes: codes(many..states), ..of }, 0, rows, few);
 }
 
-/// Asks the second cache for what a pair of rows of the next block has, one line of so many.
-#[target_feature(enable = "avx512f")]
-fn fetch(of: &StatesOf<'_>, first: usize, (pass, passes): (usize, usize)) {
-    let next = first + BLOCK;
-    for (plane, share) in [(of.high, 2), (of.middle, 4)] {
-        let row = plane.as_ptr().wrapping_add(next * of.k / share);
-        for line in (pass..PAIR * of.k / share / 64).step_by(passes) {
-            ahead::prefetch(row, 64 * line);
-        }
-    }
+/// What a pair of rows asks for of the next block: an equal share in each pass, at an even pace.
+fn ahead(of: &StatesOf<'_>, first: usize, (pass, passes): (usize, usize)) -> Ahead {
+    let (place, block) = (first % BLOCK, first - first % BLOCK + BLOCK);
+    let next = |plane: &[u8], share: usize, step: usize| {
+        let rows = block * passes + pass * BLOCK + place;
+        (plane.as_ptr().wrapping_add(rows * (of.k / share) / passes), step / passes)
+    };
+    Ahead { high: next(of.high, 2, 128), middle: next(of.middle, 4, 64) }
 }
 
 /// Two rows against three or four states.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn together(of: StatesOf<'_>, first: usize, rows: usize, out: &mut [[i32; 2]]) {
+fn together(of: StatesOf<'_>, first: usize, ahead: Ahead, rows: usize, out: &mut [[i32; 2]]) {
     let k = of.k;
     let group = first / ROWS;
     let lines = of.high[group * ROWS * k / 2..][..ROWS * k / 2].as_chunks::<64>().0;
     let lines = (lines.as_chunks::<ROWS>().0, first % ROWS / PAIR);
     let middle = of.middle[first * k / 4..][..PAIR * k / 4].as_chunks::<64>().0;
     let middle = middle.split_at(k / 256);
-    let mut acc = [_mm512_setzero_si512(); 2 * PAIR * STATES];
-    planes::states::<0>(&mut acc, lines, middle, of.codes, k);
-    planes::states::<2>(&mut acc, lines, middle, of.codes, k);
-    planes::states::<4>(&mut acc, lines, middle, of.codes, k);
-    planes::states::<6>(&mut acc, lines, middle, of.codes, k);
-    for (acc, out) in acc.chunks_exact(2 * PAIR).zip(out.chunks_exact_mut(rows)) {
-        for (acc, out) in acc.chunks_exact(2).zip(&mut out[first..]) {
-            *out = [_mm512_reduce_add_epi32(acc[0]), _mm512_reduce_add_epi32(acc[1])];
-        }
+    let sums = each(planes::states(lines, middle, of.codes, k, ahead));
+    let sums: [[[i32; 2]; PAIR]; STATES] = sums.map(|row| [[row[0], row[1]], [row[2], row[3]]]);
+    for (sums, out) in sums.iter().zip(out.chunks_exact_mut(rows)) {
+        out[first..first + PAIR].copy_from_slice(sums);
     }
+}
+
+/// The sum of each of sixteen registers: half as many registers at each step, of twice as many sums.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn each(acc: [__m512i; 16]) -> [[i32; 4]; 4] {
+    let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let fours = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    let halves = |a, b| {
+        let low = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+        _mm512_add_epi32(low, _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b))
+    };
+    let four = |i: usize| fours(pairs(acc[i], acc[i + 1]), pairs(acc[i + 2], acc[i + 3]));
+    let (low, high) = (halves(four(0), four(4)), halves(four(8), four(12)));
+    let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(low, high);
+    let sums = _mm512_add_epi32(even, _mm512_shuffle_i32x4::<0b11_01_11_01>(low, high));
+    let mut out = [0; 16];
+    store_i32(&mut out, sums);
+    let (rows, _) = out.as_chunks();
+    [rows[0], rows[1], rows[2], rows[3]]
 }

@@ -1,0 +1,90 @@
+//! The inputs of the products: rows are gathered, normed, quantised, and laid side by side for a kernel.
+
+use super::scratch::Slot;
+use crate::{
+    kernels::{Kernels, PAD},
+    ops::norm::RowScale,
+    packed::acts::{ActsBuffer, interleave_block, quantize_row},
+    threads::{Cut, Parts, Team},
+};
+
+/// A norm of rows of `width` values; none without a gain.
+#[derive(Clone, Copy)]
+pub(super) struct Norm<'a> {
+    pub kernels: &'static Kernels,
+    pub width: usize,
+    pub gain: Option<&'a [f32]>,
+    pub eps: f32,
+}
+
+impl Norm<'_> {
+    /// Norms and quantises `tokens` rows into `acts`. `read(token, own, room, then)` calls `then` with the rows from a token on;
+    /// `own` is a part of what `cut` makes for so many tokens a part, and there is room for the rows.
+    ///
+    /// Tokens that lie side by side are one part of the work. With fewer of those than threads each thread takes some
+    /// tokens, and the leader lays them side by side.
+    pub(super) fn quantize<B: Parts>(
+        self,
+        team: &Team<'_>,
+        (acts, tokens): (&mut ActsBuffer, usize),
+        cut: impl FnOnce(usize) -> B,
+        slots: &mut [Slot],
+        read: impl Fn(usize, B::Part, &mut [f32], &mut dyn FnMut(&[f32])) + Sync,
+    ) {
+        let layout = self.kernels.layout();
+        let (stride, block) = (self.width.next_multiple_of(PAD), layout.width(tokens));
+        let (codes, scales, apart) = acts.parts();
+        let (codes, scales) = (&mut codes[..tokens * stride], &mut scales[..tokens]);
+        let share = tokens.div_ceil(team.threads());
+        if share >= block || tokens == 1 {
+            let parts = (Cut::new(codes, block * stride), Cut::new(scales, block));
+            team.run_parts(
+                tokens.div_ceil(block),
+                parts,
+                cut(block),
+                slots,
+                |i, (codes, scales), own, slot| {
+                    let Slot { rows, normed, codes: places, .. } = slot;
+                    let places = &mut places[..codes.len()];
+                    let rows = &mut rows[..scales.len() * self.width];
+                    read(i * block, own, rows, &mut |rows| self.rows(rows, normed, places, scales));
+                    interleave_block(places, scales.len(), layout.unit, codes);
+                },
+            );
+            return;
+        }
+        let apart = &mut apart[..tokens * stride];
+        let parts = (Cut::new(apart, share * stride), Cut::new(scales, share));
+        team.run_parts(
+            tokens.div_ceil(share),
+            parts,
+            cut(share),
+            slots,
+            |i, (places, scales), own, slot| {
+                let Slot { rows, normed, .. } = slot;
+                let rows = &mut rows[..scales.len() * self.width];
+                read(i * share, own, rows, &mut |rows| self.rows(rows, normed, places, scales));
+            },
+        );
+        let blocks = codes.chunks_mut(block * stride).zip(apart.chunks(block * stride));
+        for (codes, places) in blocks {
+            interleave_block(places, places.len() / stride, layout.unit, codes);
+        }
+    }
+
+    /// Rows to their codes, `[token][padded width]`, and scales.
+    fn rows(self, rows: &[f32], normed: &mut [f32], codes: &mut [i8], scales: &mut [RowScale]) {
+        let stride = self.width.next_multiple_of(PAD);
+        let places = scales.iter_mut().zip(codes.chunks_exact_mut(stride));
+        for ((scale, place), row) in places.zip(rows.chunks_exact(self.width)) {
+            let row = match self.gain {
+                Some(gain) => {
+                    self.kernels.rms_norm(row, gain, self.eps, &mut normed[..self.width]);
+                    &normed[..self.width]
+                }
+                None => row,
+            };
+            *scale = quantize_row(self.kernels, row, place);
+        }
+    }
+}
