@@ -367,6 +367,7 @@ pub(super) fn states(
             )
         };
     }
+    let (low, pairs) = (_mm512_set1_epi8(0x0f), _mm512_set1_epi8(0x03));
     let [a, b, c, d, e, f, g, h, i, j, l, m, n, o, p, q] = &mut sums;
     // SAFETY: reads two rows of the group, four times the middle plane of both, and as many codes of each state, of which
     // the assertions say that they are there. The function enables every instruction.
@@ -389,8 +390,8 @@ pub(super) fn states(
             k = in(reg) k,
             k3 = in(reg) (states - 1) * k,
             quarter = in(reg) 128 * lines,
-            in("zmm30") _mm512_set1_epi8(0x0f),
-            in("zmm31") _mm512_set1_epi8(0x03),
+            in("zmm30") low,
+            in("zmm31") pairs,
             inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *l, inout("zmm11") *m,
