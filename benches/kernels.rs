@@ -10,7 +10,8 @@ use fastrand::Rng;
 use half::f16;
 use std::{hint::black_box, time::Duration};
 use tern::kernels::{
-    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
+    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put, RowScale,
+    RowType, RowsOf,
     screen::{PairsOf, PlaneOf, Split},
 };
 
@@ -222,15 +223,19 @@ fn float_steps(criterion: &mut Criterion) {
     let (x, y) = (floats(n, &mut rng), floats(n, &mut rng));
     let dots: Vec<i32> = (0..n as i32).collect();
     let (mut out, mut codes) = (vec![0.0; n], vec![0; n]);
+    let row = [RowScale { step: 0.5, sum: 0 }];
     for table in Kernels::available() {
         let mut group = criterion.benchmark_group(format!("{}/float", table.name()));
         group.throughput(Throughput::Elements(n as u64));
         group.bench_function("rms_norm", |b| b.iter(|| table.rms_norm(&x, &y, 1e-5, &mut out)));
         group.bench_function("quantize", |b| b.iter(|| table.quantize(black_box(&x), &mut codes)));
-        group.bench_function("rescale", |b| b.iter(|| table.rescale(&dots, &y, 0.5, &mut out)));
+        group.bench_function("rescale", |b| b.iter(|| table.rescale(&dots, &y, &row, n, &mut out)));
         group.bench_function("relu2_mul", |b| b.iter(|| table.relu2_mul(&x, &y, &mut out)));
         group.bench_function("silu_mul", |b| b.iter(|| table.silu_mul(&x, &y, &mut out)));
-        group.bench_function("add", |b| b.iter(|| table.add(&mut out, black_box(&y))));
+        group.bench_function("gather", |b| {
+            let of = PanelRows { values: black_box(&y), panel: n, tokens: 1 };
+            b.iter(|| table.gather(of, (0, 0), Put::Onto, n, &mut out));
+        });
         group.bench_function("rotate", |b| {
             b.iter(|| table.rotate(&mut out, 128, Pairs::Half, black_box(&y[..128])));
         });

@@ -7,10 +7,10 @@
 use super::{
     cache::store,
     forward::Forward,
-    scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot, gather_rows},
+    scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot},
 };
 use crate::{
-    kernels::{BLOCK, Kernels, Online, SPAN, finish},
+    kernels::{BLOCK, Kernels, Online, PanelRows, Put, SPAN, finish},
     threads::{Cut, CutAt, Team},
 };
 use std::{ops::Range, sync::Arc};
@@ -64,12 +64,13 @@ impl Forward<'_> {
             Cut::new(&mut keys_values[..tokens * 2 * kv], side * 2 * kv),
             slots,
             |block, queries, keys_values, slot| {
-                let (first, from) = (block * side, (&qkv[..], panel, tokens));
-                gather_rows(from, first, 0, queries, heads, |_, from| from);
+                let first = block * side;
+                let from = PanelRows { values: qkv, panel, tokens };
+                kernels.gather(from, (first, 0), Put::Over, heads, queries);
                 let both = &mut slot.rows[..keys_values.len()];
                 let (keys, values) = both.split_at_mut(keys_values.len() / 2);
-                gather_rows(from, first, keys_at, keys, kv, |_, from| from);
-                gather_rows(from, first, values_at, values, kv, |_, from| from);
+                kernels.gather(from, (first, keys_at), Put::Over, kv, keys);
+                kernels.gather(from, (first, values_at), Put::Over, kv, values);
                 let rows = keys.chunks_exact_mut(kv).zip(values.chunks_exact(kv));
                 let rows = rows.zip(queries.chunks_exact_mut(heads));
                 for (i, (((keys, values), queries), out)) in

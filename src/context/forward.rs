@@ -11,10 +11,10 @@ use super::{
     Row,
     cache::{Geometry, Sequence},
     norm::Norm,
-    scratch::{Scratch, gather_rows},
+    scratch::Scratch,
 };
 use crate::{
-    kernels::{Acts, Form, Kernels, Live},
+    kernels::{Acts, Form, Kernels, Live, PanelRows, Put},
     model::{Config, Weights},
     packed::PackedMatrix,
     threads::{Cut, Team},
@@ -75,8 +75,8 @@ impl Forward<'_> {
         let stream = &stream[row * width..][..width];
         let sum = &mut slots[0].rows[..width];
         sum.copy_from_slice(stream);
-        let from = (&projected[..], *projected_panel, tokens);
-        gather_rows(from, row, 0, sum, width, |value, from| value + from);
+        let from = PanelRows { values: projected, panel: *projected_panel, tokens };
+        self.kernels.gather(from, (row, 0), Put::Onto, width, sum);
         self.kernels.rms_norm(sum, &self.weights.output_norm, self.config.norm_eps, out);
     }
 
@@ -86,7 +86,7 @@ impl Forward<'_> {
         let norm =
             Norm { kernels: self.kernels, width, gain: Some(gain), eps: self.config.norm_eps };
         let Scratch { stream, acts, projected, projected_panel, slots, .. } = &mut *self.scratch;
-        let projected = (&projected[..], *projected_panel, tokens);
+        let from = PanelRows { values: &*projected, panel: *projected_panel, tokens };
         norm.quantize(
             team,
             (acts, tokens),
@@ -94,7 +94,7 @@ impl Forward<'_> {
             slots,
             |first, stream, _, then| {
                 if add {
-                    gather_rows(projected, first, 0, stream, width, |value, from| value + from);
+                    norm.kernels.gather(from, (first, 0), Put::Onto, width, stream);
                 }
                 then(stream);
             },
@@ -106,14 +106,14 @@ impl Forward<'_> {
         let (width, tokens) = (self.config.n_ff, self.rows.len());
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
         let Scratch { acts, gated, panels, slots, .. } = &mut *self.scratch;
-        let from = (&gated[..], panels.gated, tokens);
+        let from = PanelRows { values: &*gated, panel: panels.gated, tokens };
         norm.quantize(
             team,
             (acts, tokens),
             |_| Cut::none(),
             slots,
             |first, (), rows, then| {
-                gather_rows(from, first, 0, rows, width, |_, from| from);
+                norm.kernels.gather(from, (first, 0), Put::Over, width, rows);
                 then(rows);
             },
         );
@@ -126,14 +126,14 @@ impl Forward<'_> {
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
         let Scratch { acts, attended, slots, .. } = &mut *self.scratch;
         // Heads lie as panels do.
-        let from = (&attended[..], share, tokens);
+        let from = PanelRows { values: &*attended, panel: share, tokens };
         norm.quantize(
             team,
             (acts, tokens),
             |_| Cut::none(),
             slots,
             |first, (), rows, then| {
-                gather_rows(from, first, 0, rows, width, |_, from| from);
+                norm.kernels.gather(from, (first, 0), Put::Over, width, rows);
                 then(rows);
             },
         );
@@ -174,14 +174,8 @@ impl Forward<'_> {
                         Some(live) => kernels.live_columns(matrix.panel(at), live, dots),
                         None => matrix.dots(kernels, at..at + count, acts, dots),
                     }
-                    rescale(
-                        kernels,
-                        matrix.panel_scales(at..at + count),
-                        acts,
-                        dots,
-                        now.len() / tokens,
-                        now,
-                    );
+                    let scales = matrix.panel_scales(at..at + count);
+                    kernels.rescale(dots, scales, acts.rows, now.len() / tokens, now);
                     (first, out) = (first + count, later);
                 }
             },
@@ -220,21 +214,6 @@ fn live_columns<'a>(
 enum Into {
     Qkv,
     Stream,
-}
-
-/// Dots of one panel, `[tokens][panel rows]`, times their scales; `out` is `[tokens][stride]`.
-pub(super) fn rescale(
-    kernels: &Kernels,
-    scales: &[f32],
-    acts: Acts<'_>,
-    dots: &[i32],
-    stride: usize,
-    out: &mut [f32],
-) {
-    let rows = scales.len();
-    for ((out, dots), row) in out.chunks_mut(stride).zip(dots.chunks_exact(rows)).zip(acts.rows) {
-        kernels.rescale(dots, scales, row.step, &mut out[..rows]);
-    }
 }
 
 /// Panels of one part of the work: few tokens read weights as long streams; many take little of them, and a short

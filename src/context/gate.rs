@@ -3,7 +3,7 @@
 //! `gated` is `[unit][tokens][unit rows]`, where a unit is whole panels of both matrices.
 
 use super::{
-    forward::{Forward, panels_per_part, rescale},
+    forward::{Forward, panels_per_part},
     scratch::{Scratch, Slot},
 };
 use crate::{
@@ -73,7 +73,7 @@ fn unit_dots(
         let scales = matrix.panel_scales(panels.clone());
         let dots = &mut dots[..tokens * scales.len()];
         matrix.dots(kernels, panels, acts, dots);
-        rescale(kernels, scales, acts, dots, unit, &mut out[(panel - start) * rows..]);
+        kernels.rescale(dots, scales, acts.rows, unit, &mut out[(panel - start) * rows..]);
         panel += most;
     }
     // The last unit of the other matrix may be wider than this one's last panel.
@@ -110,7 +110,7 @@ fn live_rows(
         scales[i] = up.scale(first + *place as usize);
         live_gates[i] = out[*place as usize];
     }
-    kernels.rescale(dots, scales, acts.rows[0].step, live_ups);
+    kernels.rescale(dots, scales, acts.rows, count.max(1), live_ups);
     kernels.relu2_mul(live_gates, live_ups, products);
     out.fill(0.0);
     for (place, product) in live.iter().zip(&*products) {

@@ -214,7 +214,7 @@ impl Context {
         if self.options.pooling == Pooling::Mean {
             pooled.fill(0.0);
             for state in states.chunks_exact(width) {
-                ops::activation::add(&mut pooled, state);
+                pooled.iter_mut().zip(state).for_each(|(sum, value)| *sum += value);
             }
         }
         // The number of tokens of a mean vanishes with the norm.

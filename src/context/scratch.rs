@@ -1,7 +1,7 @@
 //! Every buffer of a pass, allocated once, its shape in its doc.
 //!
 //! Products are laid out panel by panel, `[panel][tokens][panel rows]`, so that a
-//! part of the work writes one piece of memory. [`gather`] reads a token's row.
+//! part of the work writes one piece of memory. [`Kernels::gather`] reads the rows of tokens.
 
 use crate::{
     error::{Result, try_zeroed},
@@ -245,61 +245,5 @@ impl Scratch {
             + self.kept.len()
             + self.embedded.len()
             + self.slots.iter().map(slot).sum::<usize>()
-    }
-}
-
-/// The rows of some tokens, `out.len() / width` from `token` on, out of `[panel][tokens][panel rows]`, from row `first` on.
-///
-/// Panel by panel, so that what is read lies together for all of them; `put` joins what stands in a place with what comes.
-pub(super) fn gather_rows(
-    (panels, panel, tokens): (&[f32], usize, usize),
-    token: usize,
-    first: usize,
-    out: &mut [f32],
-    width: usize,
-    put: impl Fn(f32, f32) -> f32,
-) {
-    let mut done = 0;
-    while done < width {
-        let (p, r) = ((first + done) / panel, (first + done) % panel);
-        let count = (panel - r).min(width - done);
-        let from = panels[(p * tokens + token) * panel..].chunks_exact(panel);
-        for (out, from) in out.chunks_exact_mut(width).zip(from) {
-            // Pieces of a known size, of which the compiler makes wide moves.
-            let (pieces, last) = out[done..][..count].as_chunks_mut::<16>();
-            let (from_pieces, from_last) = from[r..][..count].as_chunks::<16>();
-            for (piece, from) in pieces.iter_mut().zip(from_pieces) {
-                let old = *piece;
-                *piece = std::array::from_fn(|i| put(old[i], from[i]));
-            }
-            for (value, from) in last.iter_mut().zip(from_last) {
-                *value = put(*value, *from);
-            }
-        }
-        done += count;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gather_reads_across_panels() {
-        let (panel, tokens, rows) = (4, 3, 12);
-        let mut panels = vec![0.0; rows * tokens];
-        for row in 0..rows {
-            for token in 0..tokens {
-                panels[(row / panel * tokens + token) * panel + row % panel] =
-                    (row * 10 + token) as f32;
-            }
-        }
-        let mut out = [0.0; 14];
-        let from = (&panels[..], panel, tokens);
-        gather_rows(from, 1, 3, &mut out, 7, |_, from| from);
-        let row = |token: f32| [30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0].map(|row| row + token);
-        assert_eq!(out, *[row(1.0), row(2.0)].as_flattened());
-        gather_rows(from, 1, 3, &mut out, 7, |value, from| value + from);
-        assert_eq!(out[7..], row(2.0).map(|value| 2.0 * value));
     }
 }

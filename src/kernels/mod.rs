@@ -33,6 +33,7 @@ use crate::ops::attention;
 
 pub use crate::ops::{
     attention::{BLOCK, KvBlock, Online, SPAN},
+    gather::{PanelRows, Put},
     norm::RowScale,
     rope::Pairs,
 };
@@ -152,6 +153,8 @@ type Attend =
     unsafe fn(queries: &[f32], block: KvBlock<'_>, lens: &[usize], state: &mut Online<'_>);
 type Merge = unsafe fn(&mut f32, &mut f32, &mut [f32], f32, f32, &[f32]);
 type States = unsafe fn(of: screen::StatesOf<'_>, out: &mut [[i32; 2]]);
+type Rescale =
+    unsafe fn(dots: &[i32], weights: &[f32], rows: &[RowScale], stride: usize, out: &mut [f32]);
 type RowDots = unsafe fn(rows: &[u8], kind: RowType, inputs: &[f32], k: usize, out: &mut [f32]);
 
 /// Every kernel, for one instruction set.
@@ -166,10 +169,10 @@ pub struct Kernels {
     stream: Option<Dots>,
     rms_norm: unsafe fn(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]),
     quantize: unsafe fn(x: &[f32], codes: &mut [i8]) -> RowScale,
-    rescale: unsafe fn(dots: &[i32], weights: &[f32], step: f32, out: &mut [f32]),
+    rescale: Rescale,
     relu2_mul: unsafe fn(gate: &[f32], up: &[f32], out: &mut [f32]),
     silu_mul: unsafe fn(gate: &[f32], up: &[f32], out: &mut [f32]),
-    add: unsafe fn(x: &mut [f32], y: &[f32]),
+    gather: unsafe fn(PanelRows<'_>, (usize, usize), Put, width: usize, out: &mut [f32]),
     rotate: unsafe fn(row: &mut [f32], head_dim: usize, pairs: Pairs, angles: &[f32]),
     attend: Attend,
     merge: Merge,
@@ -325,15 +328,29 @@ impl Kernels {
         unsafe { (self.quantize)(x, codes) }
     }
 
-    /// `out = dot * (weight scale * step)`.
+    /// `out[t][r] = dots[t][r] * (weights[r] * step of t)`: `dots` is `[rows][weights]`, `out` `[rows][stride]`, the last of
+    /// which may end with its last value.
     ///
     /// # Panics
     ///
     /// If the lengths differ.
-    pub fn rescale(&self, dots: &[i32], weights: &[f32], step: f32, out: &mut [f32]) {
-        assert!(dots.len() == weights.len() && dots.len() == out.len(), "lengths of a rescale");
+    pub fn rescale(
+        &self,
+        dots: &[i32],
+        weights: &[f32],
+        rows: &[RowScale],
+        stride: usize,
+        out: &mut [f32],
+    ) {
+        let n = weights.len();
+        if n == 0 {
+            return;
+        }
+        assert!(stride >= n && dots.len() == rows.len() * n, "lengths of a rescale");
+        let least = rows.len().checked_sub(1).map_or(0, |last| last * stride + n);
+        assert!(out.len() >= least && out.len() <= rows.len() * stride, "room of a rescale");
         // SAFETY: as in `dots`.
-        unsafe { (self.rescale)(dots, weights, step, out) }
+        unsafe { (self.rescale)(dots, weights, rows, stride, out) }
     }
 
     /// `out = relu(gate)^2 * up`.
@@ -358,15 +375,24 @@ impl Kernels {
         unsafe { (self.silu_mul)(gate, up, out) }
     }
 
-    /// `x += y`.
+    /// Rows of some tokens out of panels: rows `first` to `first + width` of as many tokens from `token` on as `out` has.
     ///
     /// # Panics
     ///
-    /// If the lengths differ.
-    pub fn add(&self, x: &mut [f32], y: &[f32]) {
-        assert_eq!(x.len(), y.len(), "lengths of a sum");
+    /// If `width` is zero, or the panels have no such rows.
+    pub fn gather(
+        &self,
+        of: PanelRows<'_>,
+        (token, first): (usize, usize),
+        put: Put,
+        width: usize,
+        out: &mut [f32],
+    ) {
+        let (count, panels) = (out.len() / width, (first + width).div_ceil(of.panel));
+        assert!(token + count <= of.tokens, "tokens of a gather");
+        assert!(panels * of.tokens * of.panel <= of.values.len(), "panels of a gather");
         // SAFETY: as in `dots`.
-        unsafe { (self.add)(x, y) }
+        unsafe { (self.gather)(of, (token, first), put, width, out) }
     }
 
     /// Rotates each head of a row; `angles` is `[2][rotated / 2]`, cosines first.

@@ -34,7 +34,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     rescale,
     relu2_mul,
     silu_mul,
-    add,
+    gather,
     rotate,
     attend,
     merge,

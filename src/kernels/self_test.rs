@@ -4,7 +4,8 @@
 //! asked at any time, and what a model asks before it trusts a table.
 
 use super::{
-    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, RowScale, RowType, RowsOf,
+    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put, RowScale,
+    RowType, RowsOf,
     screen::{PairsOf, PlaneOf, StatesOf},
 };
 use crate::{
@@ -210,10 +211,11 @@ fn float_steps(table: &Kernels) -> Vec<u32> {
         all.push(row.step.to_bits());
         all.push(row.sum as u32);
         let dots: Vec<i32> = codes.iter().map(|code| i32::from(*code) * 9001).collect();
-        table.rescale(&dots, &y, row.step, &mut out);
+        table.rescale(&dots, &y, &[row], n, &mut out);
         all.extend(bits(&out));
         out.copy_from_slice(&x);
-        table.add(&mut out, &y);
+        let of = PanelRows { values: &y, panel: n, tokens: 1 };
+        table.gather(of, (0, 0), Put::Onto, n, &mut out);
         all.extend(bits(&out));
     }
     for pairs in [Pairs::Half, Pairs::Adjacent] {
@@ -307,11 +309,11 @@ mod tests {
 
     #[test]
     fn a_wrong_kernel_is_named() {
-        fn add_twice(x: &mut [f32], y: &[f32]) {
-            x.iter_mut().zip(y).for_each(|(x, y)| *x += *y + *y);
+        fn twice(of: PanelRows<'_>, _: (usize, usize), _: Put, _: usize, out: &mut [f32]) {
+            out.iter_mut().zip(of.values).for_each(|(x, y)| *x += *y + *y);
         }
-        let broken = Kernels { name: "broken", add: add_twice, ..*Kernels::scalar() };
-        let error = broken.check().expect_err("add is wrong");
+        let broken = Kernels { name: "broken", gather: twice, ..*Kernels::scalar() };
+        let error = broken.check().expect_err("the sum is wrong");
         assert!(error.contains("broken") && error.contains("float step"), "{error}");
     }
 }

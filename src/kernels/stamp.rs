@@ -3,7 +3,7 @@
 //! The bodies fix lanes and order, so a stamp differs from another only in
 //! how wide the compiler makes it.
 
-/// Defines `rms_norm`, `quantize`, `rescale`, `relu2_mul`, `silu_mul`, `add`, `rotate`, `attend`,
+/// Defines `rms_norm`, `quantize`, `rescale`, `relu2_mul`, `silu_mul`, `gather`, `rotate`, `attend`,
 /// `split_row`, `limits` and `merge` with the given target features and fused multiply-add.
 macro_rules! stamp {
     ($fma:ty $(, $features:literal)?) => {
@@ -21,8 +21,14 @@ macro_rules! stamp {
 
         $(#[target_feature(enable = $features)])?
         #[allow(dead_code)]
-        fn rescale(dots: &[i32], weights: &[f32], step: f32, out: &mut [f32]) {
-            $crate::ops::norm::rescale(dots, weights, step, out);
+        fn rescale(
+            dots: &[i32],
+            weights: &[f32],
+            rows: &[$crate::ops::norm::RowScale],
+            stride: usize,
+            out: &mut [f32],
+        ) {
+            $crate::ops::norm::rescale(dots, weights, rows, stride, out);
         }
 
         $(#[target_feature(enable = $features)])?
@@ -39,8 +45,14 @@ macro_rules! stamp {
 
         $(#[target_feature(enable = $features)])?
         #[allow(dead_code)]
-        fn add(x: &mut [f32], y: &[f32]) {
-            $crate::ops::activation::add(x, y);
+        fn gather(
+            of: $crate::ops::gather::PanelRows<'_>,
+            first: (usize, usize),
+            put: $crate::ops::gather::Put,
+            width: usize,
+            out: &mut [f32],
+        ) {
+            $crate::ops::gather::gather(of, first, put, width, out);
         }
 
         $(#[target_feature(enable = $features)])?

@@ -1,7 +1,7 @@
 //! One suite, run on every table the machine offers, against `scalar`.
 
 use super::{
-    Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, RowType, RowsOf, scalar,
+    Acts, Code, Form, Kernels, Live, MAX_K, Online, PAD, PanelRows, Put, RowType, RowsOf, scalar,
     screen::{PairsOf, PlaneOf, StatesOf},
 };
 use crate::{
@@ -311,11 +311,12 @@ fn every_table_has_scalar_float_steps() {
                 table.relu2_mul(&x, &y, &mut all[1]);
                 table.silu_mul(&x, &y, &mut all[2]);
                 all[3].copy_from_slice(&x);
-                table.add(&mut all[3], &y);
+                let of = PanelRows { values: &y, panel: n, tokens: 1 };
+                table.gather(of, (0, 0), Put::Onto, n, &mut all[3]);
                 let mut codes = vec![0; n];
                 let row = table.quantize(&x, &mut codes);
                 let dots: Vec<i32> = codes.iter().map(|c| i32::from(*c) * 9001).collect();
-                table.rescale(&dots, &y, row.step, &mut all[4]);
+                table.rescale(&dots, &y, &[row], n, &mut all[4]);
                 let bits: Vec<u32> = all.iter().flatten().map(|x| x.to_bits()).collect();
                 (bits, codes, row)
             };

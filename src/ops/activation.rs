@@ -34,11 +34,3 @@ pub(crate) fn silu_mul<F: Fma>(gate: &[f32], up: &[f32], out: &mut [f32]) {
         *out = (gate / (1.0 + exp::<F>(-gate))) * up;
     }
 }
-
-/// `x += y`.
-#[inline(always)]
-pub(crate) fn add(x: &mut [f32], y: &[f32]) {
-    for (x, y) in x.iter_mut().zip(y) {
-        *x += y;
-    }
-}

@@ -7,6 +7,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod gather;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod rope;

@@ -50,11 +50,20 @@ pub(crate) fn quantize(x: &[f32], codes: &mut [i8]) -> RowScale {
     RowScale { step: max / 127.0, sum }
 }
 
-/// `y = f32(dot) * (w * step)`, section 4.
+/// `y = f32(dot) * (w * step)`, section 4, for each of some rows: `dots` is `[rows][weights]`, `out` `[rows][stride]`.
 #[inline(always)]
-pub(crate) fn rescale(dots: &[i32], weights: &[f32], step: f32, out: &mut [f32]) {
-    for ((out, dot), weight) in out.iter_mut().zip(dots).zip(weights) {
-        *out = *dot as f32 * (weight * step);
+pub(crate) fn rescale(
+    dots: &[i32],
+    weights: &[f32],
+    rows: &[RowScale],
+    stride: usize,
+    out: &mut [f32],
+) {
+    for ((out, dots), row) in out.chunks_mut(stride).zip(dots.chunks_exact(weights.len())).zip(rows)
+    {
+        for ((out, dot), weight) in out.iter_mut().zip(dots).zip(weights) {
+            *out = *dot as f32 * (weight * row.step);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) const TABLE: Kernels = Kernels {
     rescale,
     relu2_mul,
     silu_mul: float::silu_mul,
-    add,
+    gather,
     rotate,
     attend: attend::attend,
     merge,

@@ -42,7 +42,7 @@ macro_rules! table {
             rescale,
             relu2_mul,
             silu_mul: float::silu_mul,
-            add,
+            gather,
             rotate,
             attend: attend::attend,
             merge,

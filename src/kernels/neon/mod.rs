@@ -37,7 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     rescale,
     relu2_mul,
     silu_mul: float::silu_mul,
-    add,
+    gather,
     rotate,
     attend: attend::attend,
     merge,
