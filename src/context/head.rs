@@ -14,7 +14,7 @@ use crate::{
 use std::time::{Duration, Instant};
 
 /// Rows between two looks at the clock and the cancel token.
-pub(super) const POLL_ROWS: usize = 16384;
+pub(super) const POLL_ROWS: usize = 4096;
 /// Rows of one part of the work.
 pub(super) const PART_ROWS: usize = 256;
 
