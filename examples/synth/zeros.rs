@@ -94,7 +94,7 @@ pub(crate) fn count(path: &Path, tokens: usize) -> Result<Reached, Box<dyn Error
         apart.push(differences.fold(0.0, f32::max) / largest);
     }
     apart.sort_by(f32::total_cmp);
-    let apart = apart.get(tokens / 2).copied().unwrap_or(0.0);
+    let apart = apart.get(tokens / 2).copied().unwrap_or(f32::NAN);
     Ok(Reached { gates: low_gates as f64 / all, inputs: zero_inputs as f64 / all, apart })
 }
 

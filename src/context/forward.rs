@@ -107,16 +107,7 @@ impl Forward<'_> {
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
         let Scratch { acts, gated, panels, slots, .. } = &mut *self.scratch;
         let from = PanelRows { values: &*gated, panel: panels.gated, tokens };
-        norm.quantize(
-            team,
-            (acts, tokens),
-            |_| Cut::none(),
-            slots,
-            |first, (), rows, then| {
-                norm.kernels.gather(from, (first, 0), Put::Over, width, rows);
-                then(rows);
-            },
-        );
+        norm.quantize_panels(team, acts, from, slots);
     }
 
     fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
@@ -127,16 +118,7 @@ impl Forward<'_> {
         let Scratch { acts, attended, slots, .. } = &mut *self.scratch;
         // Heads lie as panels do.
         let from = PanelRows { values: &*attended, panel: share, tokens };
-        norm.quantize(
-            team,
-            (acts, tokens),
-            |_| Cut::none(),
-            slots,
-            |first, (), rows, then| {
-                norm.kernels.gather(from, (first, 0), Put::Over, width, rows);
-                then(rows);
-            },
-        );
+        norm.quantize_panels(team, acts, from, slots);
     }
 
     /// Ternary products of the quantised rows with one or more matrices of one form, panel by panel into `out`.

@@ -2,7 +2,7 @@
 
 use super::scratch::Slot;
 use crate::{
-    kernels::{Kernels, PAD},
+    kernels::{Kernels, PAD, PanelRows, Put},
     ops::norm::RowScale,
     packed::acts::{ActsBuffer, interleave_block, quantize_row},
     threads::{Cut, Parts, Team},
@@ -70,6 +70,26 @@ impl Norm<'_> {
         for (codes, places) in blocks {
             interleave_block(places, places.len() / stride, layout.unit, codes);
         }
+    }
+
+    /// The same of rows that lie panel by panel.
+    pub(super) fn quantize_panels(
+        self,
+        team: &Team<'_>,
+        acts: &mut ActsBuffer,
+        from: PanelRows<'_>,
+        slots: &mut [Slot],
+    ) {
+        self.quantize(
+            team,
+            (acts, from.tokens),
+            |_| Cut::none(),
+            slots,
+            |first, (), rows, then| {
+                self.kernels.gather(from, (first, 0), Put::Over, self.width, rows);
+                then(rows);
+            },
+        );
     }
 
     /// Rows to their codes, `[token][padded width]`, and scales.
