@@ -12,6 +12,7 @@ use std::{hint::black_box, time::Duration};
 use tern::kernels::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put, RowScale,
     RowType, RowsOf,
+    lookup::{Indexed, Room, TOKENS, index_bytes},
     screen::{PairsOf, PlaneOf, Split},
 };
 
@@ -91,6 +92,47 @@ fn dots(criterion: &mut Criterion) {
                         }
                     });
                 });
+            }
+        }
+    }
+}
+
+/// Many rows by look-up, beside `dots` of as many tokens.
+fn look_ups(criterion: &mut Criterion) {
+    let mut rng = Rng::with_seed(3);
+    let mut room = Room::new().expect("room");
+    for table in Kernels::available().filter(|table| table.looks_up(TOKENS)) {
+        let mut group = criterion.benchmark_group(format!("{}/look_up", table.name()));
+        for form in table.forms() {
+            for (count, tokens, k) in [
+                (256, 32, 2560),
+                (512, 32, 2560),
+                (768, 32, 2560),
+                (800, 32, 2560),
+                (1024, 32, 2560),
+                (1024, 16, 2560),
+            ] {
+                let panels = codes(*form, count / form.rows() * form.panel_bytes(k), &mut rng);
+                let mut index = vec![0; index_bytes(count, k)];
+                let (codes, rows, stride) = acts(tokens, k, &mut rng);
+                let acts = Acts { codes: &codes, rows: &rows, stride, layout: table.layout() };
+                let mut out = vec![0; tokens * count];
+                group.throughput(Throughput::Elements((count * k * tokens) as u64));
+                let name = format!("{:?}x{}, {count} rows, {tokens} tokens", form.code, form.tiles);
+                table.index(&panels, *form, k, &mut index);
+                group.bench_function(name.clone(), |bencher| {
+                    let of = Indexed { index: &index, form: *form, rows: count, k };
+                    bencher.iter(|| table.look_up(of, black_box(acts), 0, &mut room, &mut out));
+                });
+                if tokens == TOKENS {
+                    group.throughput(Throughput::Bytes(panels.len() as u64));
+                    group.bench_function(
+                        format!("{:?}x{}, index of {count} rows", form.code, form.tiles),
+                        |bencher| {
+                            bencher.iter(|| table.index(black_box(&panels), *form, k, &mut index));
+                        },
+                    );
+                }
             }
         }
     }
@@ -252,6 +294,6 @@ criterion_group! {
         .sample_size(10)
         .warm_up_time(Duration::from_millis(100))
         .measurement_time(Duration::from_millis(400));
-    targets = probes, dots, sparse, head, attention, float_steps
+    targets = probes, dots, look_ups, sparse, head, attention, float_steps
 }
 criterion_main!(benches);

@@ -140,8 +140,8 @@ impl Context {
         if self.scratch.is_none() {
             let layers = &self.model.weights()?.layers;
             let (capacity, threads) = (self.options.n_batch, self.pool.threads());
-            let block = self.model.kernels().layout().block;
-            let scratch = Scratch::new(self.model.config(), layers, capacity, threads, block)?;
+            let kernels = self.model.kernels();
+            let scratch = Scratch::new(self.model.config(), layers, capacity, threads, kernels)?;
             self.scratch = Some(scratch);
         }
         let width = self.model.config().n_embd;

@@ -10,6 +10,7 @@
 use super::{
     Row,
     cache::{Geometry, Sequence},
+    lookup,
     norm::Norm,
     scratch::Scratch,
 };
@@ -136,6 +137,9 @@ impl Forward<'_> {
             }
         };
         let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
+        if kernels.looks_up(tokens) {
+            return lookup::product(team, kernels, matrices, acts, slots, products);
+        }
         let live = live_columns(matrices[0], acts, places, kept);
         team.run_parts(
             panels.div_ceil(share),
@@ -166,7 +170,7 @@ impl Forward<'_> {
 }
 
 /// The matrix in which a panel of all of them lies, and where.
-fn within<'a>(matrices: &[&'a PackedMatrix], panel: usize) -> (&'a PackedMatrix, usize) {
+pub(super) fn within<'a>(matrices: &[&'a PackedMatrix], panel: usize) -> (&'a PackedMatrix, usize) {
     let mut at = panel;
     for matrix in matrices {
         if at < matrix.panels() {

@@ -4,6 +4,7 @@
 
 use super::{
     forward::{Forward, panels_per_part},
+    lookup,
     scratch::{Scratch, Slot},
 };
 use crate::{
@@ -23,11 +24,15 @@ impl Forward<'_> {
         let units = self.config.n_ff.div_ceil(unit);
         let share = panels_per_part(team, units, tokens);
         let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
+        let gated = &mut gated[..units * tokens * unit];
+        if kernels.looks_up(tokens) {
+            return lookup::gate(team, kernels, (layer, activation, unit), acts, slots, gated);
+        }
         let leave_out =
             tokens == 1 && layer.up.form() == Form::ROWS && activation == Activation::Relu2;
         team.run_parts(
             units.div_ceil(share),
-            Cut::new(&mut gated[..units * tokens * unit], share * tokens * unit),
+            Cut::new(gated, share * tokens * unit),
             Cut::none(),
             slots,
             |part, out, (), slot| {

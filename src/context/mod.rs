@@ -11,6 +11,7 @@ mod eval;
 mod forward;
 mod gate;
 mod head;
+mod lookup;
 mod norm;
 mod plan;
 mod score;

@@ -62,13 +62,7 @@ impl MemoryPlan {
             (Geometry::pages(options.n_ctx) * options.n_seq_max * geometry.page_bytes()) as u64;
         let kv = if options.kv_bytes_max > 0 { full.min(options.kv_bytes_max) } else { full };
         let panels = Panels::of(forms);
-        let passes = Scratch::planned_bytes(
-            &config,
-            panels,
-            options.n_batch,
-            threads,
-            kernels.layout().block,
-        );
+        let passes = Scratch::planned_bytes(&config, panels, options.n_batch, threads, kernels);
         let passes = passes as u64;
         let bounds = if planned_screen(&gguf, &config, load) {
             Screening::planned_bytes(config.n_vocab, config.n_embd) as u64

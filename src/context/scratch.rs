@@ -3,9 +3,10 @@
 //! Products are laid out panel by panel, `[panel][tokens][panel rows]`, so that a
 //! part of the work writes one piece of memory. [`Kernels::gather`] reads the rows of tokens.
 
+use super::lookup::LookUp;
 use crate::{
     error::{Result, try_zeroed},
-    kernels::{Form, PAD},
+    kernels::{Form, Kernels, PAD},
     model::{Config, Forms, Layer},
     packed::acts::ActsBuffer,
     tensor::Lines,
@@ -100,6 +101,8 @@ pub(super) struct Slot {
     pub queries: Lines<f32>,
     /// Two softmax states, `[rows * heads]` and `[rows * heads][head_dim]`.
     pub states: [OnlineBuffer; 2],
+    /// Empty where the kernels do not look up.
+    pub look_up: LookUp,
 }
 
 /// Owns what [`crate::kernels::Online`] borrows.
@@ -156,13 +159,18 @@ impl Scratch {
         layers: &[Layer],
         capacity: usize,
         threads: usize,
-        block: usize,
+        kernels: &Kernels,
     ) -> Result<Self> {
         let what = "scratch of a context";
         let panels =
             layers.first().map_or(Panels { dense: 16, gated: 16, down: 16 }, Panels::of_layer);
+        let block = kernels.layout().block;
         let sizes = Sizes::new(config, panels, capacity, block);
         let Sizes { heads, kv, widest, group, .. } = sizes;
+        let look_up = || match kernels.may_look_up(capacity) {
+            true => LookUp::new(config, panels),
+            false => Ok(LookUp::default()),
+        };
         let online = || -> Result<OnlineBuffer> {
             Ok(OnlineBuffer {
                 max: Lines::zeroed(group, what)?,
@@ -181,6 +189,7 @@ impl Scratch {
                 live: try_zeroed(sizes.gated, what)?,
                 queries: Lines::zeroed(group * config.head_dim, what)?,
                 states: [online()?, online()?],
+                look_up: look_up()?,
             })
         };
         Ok(Self {
@@ -209,8 +218,13 @@ impl Scratch {
         panels: Panels,
         capacity: usize,
         threads: usize,
-        block: usize,
+        kernels: &Kernels,
     ) -> usize {
+        let block = kernels.layout().block;
+        let look_up = match kernels.may_look_up(capacity) {
+            true => LookUp::planned_bytes(config, panels),
+            false => 0,
+        };
         let sizes = Sizes::new(config, panels, capacity, block);
         let Sizes { heads, kv, widest, group, codes, products, gated, .. } = sizes;
         let row = config.n_embd + sizes.qkv + 2 * heads + 2 * kv;
@@ -221,7 +235,10 @@ impl Scratch {
         let (codes_held, apart) =
             (block.min(capacity) * codes, capacity.min(threads * block) * codes);
         let once = 5 * gated + 4 * config.n_embd;
-        capacity * (4 * row + codes + row_scale) + apart + once + threads * (4 * slot + codes_held)
+        capacity * (4 * row + codes + row_scale)
+            + apart
+            + once
+            + threads * (4 * slot + codes_held + look_up)
     }
 
     /// Bytes held.
@@ -237,6 +254,7 @@ impl Scratch {
                 + slot.codes.len()
                 + (slot.dots.len() + slot.live.len()) * 4
                 + states
+                + slot.look_up.bytes()
         };
         floats(&[&self.stream, &self.qkv, &self.queries, &self.keys_values, &self.attended])
             + floats(&[&self.projected, &self.gated, &self.angles, &self.partial])

@@ -26,6 +26,7 @@ macro_rules! table {
             // Six tokens by 16 rows: twelve accumulators in sixteen registers.
             layout: ActsLayout { block: 6, unit: 4 },
             dots: $dots,
+            look_up: None,
             ..avx2::TABLE
         }
     };

@@ -51,6 +51,7 @@ mod dotprod;
 mod form;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
+pub mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -185,6 +186,8 @@ pub struct Kernels {
     pairs: unsafe fn(of: screen::PairsOf<'_>, live: &[u32], out: &mut [i32]),
     /// Several states together, where a table has a loop for them.
     states: Option<States>,
+    /// Products by look-up, where a table has nothing faster for many tokens.
+    look_up: Option<lookup::LookUp>,
 }
 
 impl std::fmt::Debug for Kernels {

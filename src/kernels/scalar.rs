@@ -45,6 +45,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     nibbles,
     pairs,
     states: None,
+    look_up: None,
 };
 
 pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };

@@ -6,6 +6,7 @@
 use super::{
     Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put, RowScale,
     RowType, RowsOf,
+    lookup::{Indexed, Room, TOKENS, index_bytes},
     screen::{PairsOf, PlaneOf, StatesOf},
 };
 use crate::{
@@ -106,6 +107,13 @@ impl Kernels {
                     self.name()
                 ));
             }
+            let run = |table: &Kernels| many_dots(table, *form);
+            if self.look_up.is_some() && run(self) != run(Kernels::scalar()) {
+                return Err(format!(
+                    "kernels {}: look-ups of {form:?} differ from scalar",
+                    self.name()
+                ));
+            }
         }
         for (name, run) in tests {
             if run(self) != run(Kernels::scalar()) {
@@ -120,27 +128,63 @@ fn bits(values: &[f32]) -> impl Iterator<Item = u32> {
     values.iter().map(|value| value.to_bits())
 }
 
+/// Codes of some tokens as a table takes them, and their sums.
+fn random_acts(
+    table: &Kernels,
+    tokens: usize,
+    k: usize,
+    stride: usize,
+    rng: &mut Rng,
+) -> (Vec<i8>, Vec<RowScale>) {
+    let mut rows = Vec::new();
+    let mut codes = vec![0; tokens * stride];
+    for token in 0..tokens {
+        let mut row = vec![0; stride];
+        row[..k].fill_with(|| rng.code());
+        let sum = row.iter().map(|code| i32::from(*code)).sum();
+        rows.push(RowScale { step: 1.0, sum });
+        interleave(&row, token, tokens, table.layout(), stride, &mut codes);
+    }
+    (codes, rows)
+}
+
 fn form_dots(table: &Kernels, form: Form) -> Vec<u32> {
     let mut rng = Rng(1);
     let mut all = Vec::new();
     for (k, tokens) in [(256, 1), (256, 3), (768, 9), (2560, 1)] {
         let panel = rng.panel(form, k);
         let stride = k.next_multiple_of(PAD);
-        let mut rows = Vec::new();
-        let mut codes = vec![0; tokens * stride];
-        for token in 0..tokens {
-            let mut row = vec![0; stride];
-            row[..k].fill_with(|| rng.code());
-            let sum = row.iter().map(|code| i32::from(*code)).sum();
-            rows.push(RowScale { step: 1.0, sum });
-            interleave(&row, token, tokens, table.layout(), stride, &mut codes);
-        }
+        let (codes, rows) = random_acts(table, tokens, k, stride, &mut rng);
         let acts = Acts { codes: &codes, rows: &rows, stride, layout: table.layout() };
         let mut out = vec![0; tokens * form.rows()];
         table.dots(&panel, form, k, acts, &mut out);
         all.extend(out.iter().map(|dot| *dot as u32));
     }
     all
+}
+
+/// One panel and many tokens, by look-up where a table has that.
+fn many_dots(table: &Kernels, form: Form) -> Vec<u32> {
+    let mut rng = Rng(7);
+    let (k, tokens) = (512, TOKENS + 9);
+    let panel = rng.panel(form, k);
+    let stride = k.next_multiple_of(PAD);
+    let (codes, rows) = random_acts(table, tokens, k, stride, &mut rng);
+    let acts = Acts { codes: &codes, rows: &rows, stride, layout: table.layout() };
+    let mut out = vec![0; tokens * form.rows()];
+    match table.look_up {
+        None => table.dots(&panel, form, k, acts, &mut out),
+        Some(_) => {
+            let mut index = vec![0; index_bytes(form.rows(), k)];
+            table.index(&panel, form, k, &mut index);
+            let of = Indexed { index: &index, form, rows: form.rows(), k };
+            let Ok(mut room) = Room::new() else { return Vec::new() };
+            for (i, out) in out.chunks_mut(TOKENS * form.rows()).enumerate() {
+                table.look_up(of, acts, i * TOKENS, &mut room, out);
+            }
+        }
+    }
+    out.iter().map(|dot| *dot as u32).collect()
 }
 
 fn sparse(table: &Kernels) -> Vec<u32> {

@@ -12,6 +12,7 @@ mod ahead;
 pub(super) mod attend;
 mod dots;
 pub(super) mod float;
+mod lanes;
 mod pairs;
 pub(super) mod rows;
 pub(super) mod several;
@@ -45,6 +46,7 @@ pub(super) const TABLE: Kernels = Kernels {
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
     states: None,
+    look_up: super::lookup::look_up!("avx2", lanes::Sums),
 };
 
 stamp!(ops::Hardware, "avx2,fma");

@@ -53,6 +53,7 @@ macro_rules! table {
             nibbles: nibbles::nibbles,
             pairs: pairs::pairs,
             states: Some(states::states),
+            look_up: None,
         };
     };
 }

@@ -37,6 +37,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     sparse: sparse::SPARSE,
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
+    look_up: None,
     ..neon::KERNELS
 };
 

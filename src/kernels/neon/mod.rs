@@ -16,6 +16,7 @@ mod attend;
 mod chunks;
 mod dots;
 mod float;
+mod lanes;
 mod pairs;
 mod rows;
 mod sparse;
@@ -48,6 +49,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
     states: None,
+    look_up: super::lookup::look_up!("neon", lanes::Sums),
 };
 
 stamp!(ops::Hardware, "neon");
