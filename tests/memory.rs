@@ -2,6 +2,7 @@
 
 use tern::{
     context::{Context, ContextOptions, EvalOptions, KvType, MemoryPlan},
+    kernels::Kernels,
     model::{LoadOptions, Model},
 };
 
@@ -51,12 +52,11 @@ fn a_plan_is_within_three_percent_of_what_is_used() {
             check(&path, LoadOptions::default, options.clone());
             check(&path, || LoadOptions { no_mmap: true, ..Default::default() }, options);
         }
-        let options = ContextOptions { n_ctx: 70, n_batch: 32, ..Default::default() };
-        check(
-            &path,
-            || LoadOptions { kernels: Some("scalar".into()), ..Default::default() },
-            options,
-        );
+        for table in Kernels::available() {
+            let options = ContextOptions { n_ctx: 70, n_batch: 32, ..Default::default() };
+            let kernels = || Some(table.name().into());
+            check(&path, || LoadOptions { kernels: kernels(), ..Default::default() }, options);
+        }
     }
     std::fs::remove_file(packed).expect("ours");
 }
