@@ -1,6 +1,6 @@
 //! The fork and join of a team under a model checker: thousands of interleavings of the real source.
 //!
-//! `src/threads/team.rs` is compiled here over shuttle's primitives instead of the system's.
+//! `src/threads/team.rs` and what it is made of are compiled here over shuttle's primitives instead of the system's.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -30,6 +30,8 @@ mod threads {
         }
     }
 
+    pub(crate) mod parts;
+    mod ranges;
     pub(crate) mod team;
 }
 
@@ -38,7 +40,10 @@ use shuttle::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 use std::time::Duration;
-use threads::team::{Cut, Shared, Team};
+use threads::{
+    parts::Cut,
+    team::{Shared, Team},
+};
 
 /// Two phases on a leader and some workers; every part must be done exactly once, and everybody must leave.
 fn two_phases(workers: usize, spin: Duration) {

@@ -12,6 +12,8 @@
 mod cpu;
 mod fp;
 mod joined;
+mod parts;
+mod ranges;
 mod share;
 mod sync;
 mod team;
@@ -20,7 +22,8 @@ pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
 pub(crate) use joined::JoinedPool;
-pub use team::{Cut, CutAt, Parts, Team};
+pub use parts::{Cut, CutAt, Parts};
+pub use team::Team;
 
 use crate::error::{Error, Result};
 use std::{fmt, sync::Arc, time::Duration};
@@ -228,5 +231,20 @@ mod tests {
         assert!(
             ThreadPool::new(&ThreadPoolOptions { threads: 100_000, ..Default::default() }).is_err()
         );
+    }
+
+    #[test]
+    fn own_parts_come_in_order_and_those_of_others_from_behind() {
+        let ranges = ranges::Ranges::new(3);
+        ranges.fill(8);
+        let taken = |thread, n| (0..n).map(|_| ranges.take(thread)).collect::<Vec<_>>();
+        assert_eq!(taken(1, 2), [Some(2), Some(3)]);
+        assert_eq!(taken(1, 2), [Some(4), Some(7)], "its own, then the last of the next");
+        assert_eq!(taken(0, 5), [Some(0), Some(1), Some(6), Some(5), None]);
+        assert_eq!(taken(2, 1), [None]);
+        ranges.fill(1);
+        assert_eq!(taken(0, 2), [Some(0), None]);
+        ranges.fill(0);
+        assert_eq!(taken(2, 1), [None]);
     }
 }
