@@ -1,6 +1,6 @@
 //! The middle of a layer: rotate queries and keys, store keys and values, attend.
 //!
-//! `attended` is `[kv head][tokens][query heads of it * head_dim]`. A part of the work is one key/value
+//! What the heads read is `[kv head][tokens][query heads of it * head_dim]`. A part of the work is one key/value
 //! head and up to eight consecutive rows of one sequence; a few rows over a long
 //! sequence are cut by spans instead, and their states merged afterwards.
 
@@ -53,8 +53,9 @@ impl Forward<'_> {
         let (config, kernels, tokens) = (self.config, self.kernels, self.rows.len());
         let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
         let scale = 1.0 / (config.head_dim as f32).sqrt();
-        let Scratch { qkv, queries, keys_values, angles, slots, panels, .. } = &mut *self.scratch;
-        let (qkv, angles, panel) = (&*qkv, &*angles, panels.dense);
+        let Scratch { between, queries, keys_values, angles, slots, panels, .. } =
+            &mut *self.scratch;
+        let (qkv, angles, panel) = (&*between, &*angles, panels.dense);
         let keys_at = heads.next_multiple_of(panel);
         let values_at = keys_at + kv.next_multiple_of(panel);
         let side = kernels.layout().width(tokens).min(tokens.div_ceil(team.threads()));
@@ -123,7 +124,7 @@ impl Forward<'_> {
         }
     }
 
-    /// Softmax over the cache for every row and head, into `attended`.
+    /// Softmax over the cache for every row and head, into `between`.
     pub(super) fn attend(&mut self, team: &Team<'_>, layer: usize) {
         let spans = self
             .rows
@@ -154,11 +155,11 @@ impl Forward<'_> {
             geometry: self.geometry,
             layer,
         };
-        let Scratch { queries, attended, slots, .. } = &mut *self.scratch;
+        let Scratch { queries, between, slots, .. } = &mut *self.scratch;
         let (queries, kernels) = (&*queries, self.kernels);
         team.run_parts(
             bounds.len() - 1,
-            CutAt::new(attended, &bounds),
+            CutAt::new(between, &bounds),
             Cut::none(),
             slots,
             |part, out, (), slot| {
@@ -199,7 +200,7 @@ impl Forward<'_> {
             geometry: self.geometry,
             layer,
         };
-        let Scratch { queries, attended, slots, partial, .. } = &mut *self.scratch;
+        let Scratch { queries, between, slots, partial, .. } = &mut *self.scratch;
         let (queries, kernels) = (&*queries, self.kernels);
         partial.resize(tokens * heads * spans * state, 0.0);
         team.run_parts(
@@ -245,7 +246,7 @@ impl Forward<'_> {
                 for (values, sum) in acc.chunks_exact_mut(dim).zip(sum) {
                     finish(values, *sum);
                 }
-                attended[(head * tokens + token) * group * dim..][..group * dim]
+                between[(head * tokens + token) * group * dim..][..group * dim]
                     .copy_from_slice(acc);
             }
         }

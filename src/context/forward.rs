@@ -52,31 +52,31 @@ impl Forward<'_> {
         }
     }
 
-    /// One layer. The product of the layer below still waits in `projected`, unless this is the first.
+    /// One layer. The product of the layer below still waits in `between`, unless this is the first.
     pub(super) fn layer(&mut self, team: &Team<'_>, index: usize) {
         let weights = self.weights;
         let layer = &weights.layers[index];
         self.norm_stream(team, &layer.attn_norm, index > 0);
-        self.product(team, &[&layer.q, &layer.k, &layer.v], Into::Qkv);
+        self.product(team, &[&layer.q, &layer.k, &layer.v]);
         self.rotate(team);
         self.store(team, index);
         self.attend(team, index);
         self.norm_attended(team, layer.attn_sub_norm.as_deref());
-        self.product(team, &[&layer.o], Into::Stream);
+        self.product(team, &[&layer.o]);
         self.norm_stream(team, &layer.ffn_norm, true);
         self.gate(team, layer);
         self.norm_gated(team, layer.ffn_sub_norm.as_deref());
-        self.product(team, &[&layer.down], Into::Stream);
+        self.product(team, &[&layer.down]);
     }
 
     /// The normalised final state of one row, `[n_embd]`.
     pub(super) fn finish(&mut self, row: usize, out: &mut [f32]) {
         let (width, tokens) = (self.config.n_embd, self.rows.len());
-        let Scratch { stream, projected, projected_panel, slots, .. } = &mut *self.scratch;
+        let Scratch { stream, between, last_panel, slots, .. } = &mut *self.scratch;
         let stream = &stream[row * width..][..width];
         let sum = &mut slots[0].rows[..width];
         sum.copy_from_slice(stream);
-        let from = PanelRows { values: projected, panel: *projected_panel, tokens };
+        let from = PanelRows { values: between, panel: *last_panel, tokens };
         self.kernels.gather(from, (row, 0), Put::Onto, width, sum);
         self.kernels.rms_norm(sum, &self.weights.output_norm, self.config.norm_eps, out);
     }
@@ -86,8 +86,8 @@ impl Forward<'_> {
         let (width, tokens) = (self.config.n_embd, self.rows.len());
         let norm =
             Norm { kernels: self.kernels, width, gain: Some(gain), eps: self.config.norm_eps };
-        let Scratch { stream, acts, projected, projected_panel, slots, .. } = &mut *self.scratch;
-        let from = PanelRows { values: &*projected, panel: *projected_panel, tokens };
+        let Scratch { stream, acts, between, last_panel, slots, .. } = &mut *self.scratch;
+        let from = PanelRows { values: &*between, panel: *last_panel, tokens };
         norm.quantize(
             team,
             (acts, tokens),
@@ -106,8 +106,8 @@ impl Forward<'_> {
     fn norm_gated(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
         let (width, tokens) = (self.config.n_ff, self.rows.len());
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
-        let Scratch { acts, gated, panels, slots, .. } = &mut *self.scratch;
-        let from = PanelRows { values: &*gated, panel: panels.gated, tokens };
+        let Scratch { acts, between, panels, slots, .. } = &mut *self.scratch;
+        let from = PanelRows { values: &*between, panel: panels.gated, tokens };
         norm.quantize_panels(team, acts, from, slots);
     }
 
@@ -116,34 +116,27 @@ impl Forward<'_> {
         let share = self.config.group() * self.config.head_dim;
         let width = heads * share;
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
-        let Scratch { acts, attended, slots, .. } = &mut *self.scratch;
+        let Scratch { acts, between, slots, .. } = &mut *self.scratch;
         // Heads lie as panels do.
-        let from = PanelRows { values: &*attended, panel: share, tokens };
+        let from = PanelRows { values: &*between, panel: share, tokens };
         norm.quantize_panels(team, acts, from, slots);
     }
 
-    /// Ternary products of the quantised rows with one or more matrices of one form, panel by panel into `out`.
-    fn product(&mut self, team: &Team<'_>, matrices: &[&PackedMatrix], into: Into) {
+    /// Ternary products of the quantised rows with one or more matrices of one form, panel by panel into `between`.
+    fn product(&mut self, team: &Team<'_>, matrices: &[&PackedMatrix]) {
         let (kernels, tokens, panel) = (self.kernels, self.rows.len(), matrices[0].form().rows());
         let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
         let share = panels_per_part(team, panels, tokens);
-        let Scratch { acts, slots, qkv, projected, projected_panel, places, kept, .. } =
-            &mut *self.scratch;
-        let products = match into {
-            Into::Qkv => qkv,
-            Into::Stream => {
-                *projected_panel = panel;
-                projected
-            }
-        };
+        let Scratch { acts, slots, between, last_panel, places, kept, .. } = &mut *self.scratch;
+        *last_panel = panel;
         let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
         if kernels.looks_up(tokens) {
-            return lookup::product(team, kernels, matrices, acts, slots, products);
+            return lookup::product(team, kernels, matrices, acts, slots, between);
         }
         let live = live_columns(matrices[0], acts, places, kept);
         team.run_parts(
             panels.div_ceil(share),
-            Cut::new(&mut products[..panels * tokens * panel], share * tokens * panel),
+            Cut::new(&mut between[..panels * tokens * panel], share * tokens * panel),
             Cut::none(),
             slots,
             |part, out, (), slot| {
@@ -193,13 +186,6 @@ fn live_columns<'a>(
     }
     let live = Live::collect(&acts.codes[..matrix.k()], places, kept);
     (live.places.len() * 100 <= matrix.k() * COLUMNS_PAY).then_some(live)
-}
-
-/// Where a product goes.
-#[derive(Clone, Copy)]
-enum Into {
-    Qkv,
-    Stream,
 }
 
 /// Panels of one part of the work: few tokens read weights as long streams; many take little of them, and a short

@@ -1,6 +1,6 @@
 //! The gate of the feed-forward part: both products of it, joined by the activation.
 //!
-//! `gated` is `[unit][tokens][unit rows]`, where a unit is whole panels of both matrices.
+//! What comes of it is `[unit][tokens][unit rows]`, where a unit is whole panels of both matrices.
 
 use super::{
     forward::{Forward, panels_per_part},
@@ -19,12 +19,12 @@ impl Forward<'_> {
     /// Gate and up, joined by the activation, unit by unit.
     pub(super) fn gate(&mut self, team: &Team<'_>, layer: &Layer) {
         let (kernels, tokens, activation) = (self.kernels, self.rows.len(), self.config.activation);
-        let Scratch { acts, gated, slots, panels, .. } = &mut *self.scratch;
+        let Scratch { acts, between, slots, panels, .. } = &mut *self.scratch;
         let unit = panels.gated;
         let units = self.config.n_ff.div_ceil(unit);
         let share = panels_per_part(team, units, tokens);
         let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
-        let gated = &mut gated[..units * tokens * unit];
+        let gated = &mut between[..units * tokens * unit];
         if kernels.looks_up(tokens) {
             return lookup::gate(team, kernels, (layer, activation, unit), acts, slots, gated);
         }

@@ -50,26 +50,22 @@ impl Panels {
 pub(super) struct Scratch {
     /// Rows that lie together.
     pub panels: Panels,
-    /// Rows that lie together in `projected`: what the last product into it has.
-    pub projected_panel: usize,
+    /// Rows that lie together in the last product but that of gate and up.
+    pub last_panel: usize,
     /// The residual stream, `[tokens][n_embd]`.
     pub stream: Lines<f32>,
     /// Quantised input of the products.
     pub acts: ActsBuffer,
-    /// Queries, keys and values, panel by panel.
-    pub qkv: Lines<f32>,
+    /// What a step of a layer leaves for the next, one after another in the same place: queries, keys and values; what the
+    /// heads read, `[kv head][tokens][query heads of it * head_dim]`; the product back into the stream; the gated
+    /// feed-forward values; and that product again. All but what the heads read lie panel by panel.
+    pub between: Lines<f32>,
     /// Rotated and scaled queries, `[tokens][n_head * head_dim]`.
     pub queries: Lines<f32>,
     /// Rotated keys, then values, `[tokens][2][n_head_kv * head_dim]`.
     pub keys_values: Lines<f32>,
-    /// What the heads read, `[kv head][tokens][query heads of it * head_dim]`.
-    pub attended: Lines<f32>,
     /// States of single spans, for a few rows over a long sequence.
     pub partial: Vec<f32>,
-    /// The product back into the stream, panel by panel.
-    pub projected: Lines<f32>,
-    /// The gated feed-forward values, panel by panel.
-    pub gated: Lines<f32>,
     /// Cosines and sines, `[tokens][rope_dim]`.
     pub angles: Lines<f32>,
     /// The places of what is not zero in one quantised row, and what is there.
@@ -123,10 +119,9 @@ struct Sizes {
     codes: usize,
     /// Queries that attend together.
     group: usize,
-    /// Padded rows of the products, for each token.
-    qkv: usize,
-    projected: usize,
+    /// Padded rows of the gated values, and of the widest of all that share a place, for each token.
     gated: usize,
+    between: usize,
     /// Products that one thread holds.
     products: usize,
 }
@@ -138,6 +133,7 @@ impl Sizes {
         let dense = |rows: usize| rows.next_multiple_of(panels.dense);
         let gated = config.n_ff.next_multiple_of(panels.gated);
         let down = config.n_embd.next_multiple_of(panels.down);
+        let qkv = dense(heads) + 2 * dense(kv);
         Self {
             heads,
             kv,
@@ -145,9 +141,8 @@ impl Sizes {
             rows: block.min(capacity) * widest.max(2 * kv),
             codes: widest.next_multiple_of(PAD),
             group: GROUP_ROWS * config.group(),
-            qkv: dense(heads) + 2 * dense(kv),
-            projected: dense(config.n_embd).max(down),
             gated,
+            between: qkv.max(dense(config.n_embd)).max(down).max(gated),
             products: (capacity * panels.widest()).max(gated),
         }
     }
@@ -194,16 +189,13 @@ impl Scratch {
         };
         Ok(Self {
             panels,
-            projected_panel: panels.dense,
+            last_panel: panels.dense,
             stream: Lines::zeroed(capacity * config.n_embd, what)?,
             acts: ActsBuffer::new(capacity, capacity.min(threads * block), widest)?,
-            qkv: Lines::zeroed(capacity * sizes.qkv, what)?,
+            between: Lines::zeroed(capacity * sizes.between, what)?,
             queries: Lines::zeroed(capacity * heads, what)?,
             keys_values: Lines::zeroed(capacity * 2 * kv, what)?,
-            attended: Lines::zeroed(capacity * heads, what)?,
             partial: Vec::new(),
-            projected: Lines::zeroed(capacity * sizes.projected, what)?,
-            gated: Lines::zeroed(capacity * sizes.gated, what)?,
             angles: Lines::zeroed(capacity * config.rope_dim, what)?,
             places: try_zeroed(sizes.gated, what)?,
             kept: try_zeroed(sizes.gated, what)?,
@@ -227,8 +219,7 @@ impl Scratch {
         };
         let sizes = Sizes::new(config, panels, capacity, block);
         let Sizes { heads, kv, widest, group, codes, products, gated, .. } = sizes;
-        let row = config.n_embd + sizes.qkv + 2 * heads + 2 * kv;
-        let row = row + sizes.projected + gated + config.rope_dim;
+        let row = config.n_embd + sizes.between + heads + 2 * kv + config.rope_dim;
         let states = 2 * (2 * group + group * config.head_dim);
         let slot = sizes.rows + widest + 3 * products + gated + group * config.head_dim + states;
         let row_scale = size_of::<crate::ops::norm::RowScale>();
@@ -256,8 +247,8 @@ impl Scratch {
                 + states
                 + slot.look_up.bytes()
         };
-        floats(&[&self.stream, &self.qkv, &self.queries, &self.keys_values, &self.attended])
-            + floats(&[&self.projected, &self.gated, &self.angles, &self.partial])
+        floats(&[&self.stream, &self.between, &self.queries, &self.keys_values])
+            + floats(&[&self.angles, &self.partial])
             + self.acts.bytes()
             + self.places.len() * 4
             + self.kept.len()
