@@ -10,7 +10,7 @@ use tern::{
     context::{Context, ContextOptions, EvalOptions, Want},
     file::Source,
     kernels::Kernels,
-    model::{LoadOptions, Model, Packing},
+    model::{LoadOptions, Model, Packing, Pairs},
     sampler::{Dry, Grammar, GrammarKind, Sampler},
     tensor::DType,
     threads::{ThreadPool, ThreadPoolOptions},
@@ -189,6 +189,8 @@ fn a_packed_file_brings_its_planes() {
     let made = model(DType::F16, false, "scalar", true);
     made.convert(&path, None, None).expect("converts");
     let want = drawn(&mut context(&made, 1, false), Sampler::recommended(5), 16, None);
+    let greedy =
+        [false, true].map(|fast| drawn(&mut context(&made, 1, fast), Sampler::new(5), 16, None));
     for table in Kernels::available() {
         let open = |screen| {
             let packing = Packing { screen, ..Packing::default() };
@@ -199,6 +201,21 @@ fn a_packed_file_brings_its_planes() {
         let (brought, without) = (open(None), open(Some(false)));
         let planes = brought.weights().expect("weights").planes.as_ref().expect("brought");
         assert!(planes.bytes().1, "mapped");
+        // Few rows are read past the map, and are those of the map.
+        let (few, mut room) = ([700, 3, 4999], vec![0; 3 * planes.k() / 4]);
+        let bytes = |(plane, rows): (&[u8], &[u32])| -> Vec<u8> {
+            let row = |row: &u32| &plane[*row as usize * planes.k() / 4..][..planes.k() / 4];
+            rows.iter().flat_map(row).copied().collect()
+        };
+        for pairs in [Pairs::Middle, Pairs::Low] {
+            let past = planes.pairs(pairs, &few, &mut room);
+            assert!(past.1 == [0, 1, 2] && past.0.len() == 3 * planes.k() / 4);
+            assert_eq!(bytes(past), bytes(planes.pairs(pairs, &few, &mut [])), "{pairs:?}");
+        }
+        for (fast, want) in [false, true].into_iter().zip(&greedy) {
+            let got = drawn(&mut context(&brought, 1, fast), Sampler::new(5), 16, None);
+            assert_eq!(&got, want, "{}, fast head {fast}", table.name());
+        }
         assert!(without.weights().expect("weights").planes.is_none());
         for model in [brought, without] {
             let got = drawn(&mut context(&model, 1, false), Sampler::recommended(5), 16, None);

@@ -20,7 +20,7 @@ use crate::{
         Kernels,
         screen::{PairsOf, PlaneOf, RowSums, Split, StatesOf},
     },
-    model::{Planes, RowMatrix},
+    model::{FEW, Pairs, Planes, RowMatrix},
     sampler::Screen,
     tensor::Lines,
     threads::{Cut, Team},
@@ -69,7 +69,7 @@ pub(super) struct Screening {
     codes: [Lines<i8>; 2],
     splits: Vec<Split>,
     survivors: Vec<Survivor>,
-    /// A row of the head as the file holds it, for each thread.
+    /// A row of the head, or the pairs of few, as the file holds them, for each thread.
     rows: Vec<Vec<u8>>,
     /// Ids with their logits: what the sampler gets.
     pub top: Vec<(i32, f32)>,
@@ -178,7 +178,7 @@ impl Screening {
         Ok(())
     }
 
-    /// Room for a row of the head in each thread.
+    /// Room for a row of the head, or for the pairs of few, in each thread.
     fn make_rows(&mut self, bytes: usize, threads: usize) -> Result<()> {
         if self.rows.len() != threads || self.rows.iter().any(|row| row.len() != bytes) {
             let row = || try_zeroed(bytes, "rows of the head");
@@ -244,20 +244,19 @@ impl Screening {
         let codes = &self.codes[0][state * width..][..width];
         let parts = self.survivors.len().div_ceil(GROUP);
         let survivors = Cut::new(&mut self.survivors, GROUP);
-        let mut slots = vec![(); team.threads()];
-        team.run_parts(parts, survivors, Cut::none(), &mut slots, |_, survivors, (), ()| {
+        team.run_parts(parts, survivors, Cut::none(), &mut self.rows, |_, survivors, (), room| {
             let mut live = [0; GROUP];
             live.iter_mut().zip(&*survivors).for_each(|(live, survivor)| *live = survivor.row);
             let live = &live[..survivors.len()];
-            let sums = |plane| {
+            let mut sums = |pairs| {
                 let mut sums = [0; GROUP];
-                let of = PairsOf { rows: plane, k: width, codes };
+                let (rows, live) = planes.pairs(pairs, live, room);
+                let of = PairsOf { rows, k: width, codes };
                 kernels.pairs(of, live, &mut sums[..live.len()]);
                 sums
             };
-            let all = 0..planes.rows();
-            let low = sums(planes.low(all.clone()));
-            let middle = if fast { sums(planes.middle(all)) } else { [0; GROUP] };
+            let low = sums(Pairs::Low);
+            let middle = if fast { sums(Pairs::Middle) } else { [0; GROUP] };
             for ((survivor, low), middle) in survivors.iter_mut().zip(low).zip(middle) {
                 let (bounds, known) = (&planes.bounds()[survivor.row as usize], survivor.score);
                 (survivor.score, survivor.upper) = if fast {
@@ -280,7 +279,8 @@ impl Screening {
         let Some(Progress { first, count, fast, .. }) = self.progress else { return Ok(false) };
         let vocab = head.planes.rows();
         let groups = Groups { vocab, count, state: i - first };
-        self.make_rows(head.matrix.row_bytes(), team.threads())?;
+        let room = head.matrix.row_bytes().max(FEW * head.planes.k() / 4);
+        self.make_rows(room, team.threads())?;
         // k logits that are likely to be the best: the k best are not below the least of these.
         self.prospects(groups, screen);
         let mut threshold = f32::NEG_INFINITY;

@@ -12,7 +12,8 @@ pub use config::{Activation, Config};
 pub(crate) use forms::Forms;
 pub use forms::Packing;
 pub(crate) use memory::{planned_screen, planned_weights};
-pub use planes::Planes;
+pub(crate) use planes::FEW;
+pub use planes::{Pairs, Planes};
 pub use weights::{Layer, RowMatrix, Weights};
 
 use crate::{
