@@ -332,6 +332,18 @@ fn every_table_has_scalar_float_steps() {
             "{name}"
         );
         assert_eq!(a, b, "{name}");
+        let (values, old) = (floats(5 * 3 * 32, &mut rng), floats(2 * 100, &mut rng));
+        for (panel, first, width) in
+            [(32, 0, 96), (32, 32, 64), (32, 7, 80), (16, 0, 50), (96, 5, 64)]
+        {
+            let of = PanelRows { values: &values, panel, tokens: 5 };
+            for put in [Put::Over, Put::Onto] {
+                let (mut a, mut b) = (old[..2 * width].to_vec(), old[..2 * width].to_vec());
+                table.gather(of, (1, first), put, width, &mut a);
+                scalar::KERNELS.gather(of, (1, first), put, width, &mut b);
+                assert_eq!(a, b, "{name}, panels of {panel}, {width} rows from {first}, {put:?}");
+            }
+        }
         for (heads, dim, rotated) in [(2, 64, 64), (5, 128, 128), (1, 80, 64)] {
             for pairs in [Pairs::Half, Pairs::Adjacent] {
                 let (mut a, angles) = (floats(heads * dim, &mut rng), floats(rotated, &mut rng));
@@ -349,6 +361,7 @@ fn every_table_has_scalar_float_steps() {
 
 #[test]
 fn every_table_has_scalar_attention() {
+    const MANY: [usize; 12] = [64, 63, 1, 0, 5, 64, 40, 17, 33, 2, 64, 64];
     let mut rng = fastrand::Rng::with_seed(9);
     for table in tables() {
         for dim in [16, 64, 80, 100, 128, 256] {
@@ -368,10 +381,9 @@ fn every_table_has_scalar_attention() {
                     value_steps: &value_steps,
                 },
             ];
-            for (lens, block) in
-                [&[64, 1, 0, 63][..], &[1], &[33, 16, 17, 64, 64], &[64, 64, 64, 64]]
-                    .iter()
-                    .flat_map(|lens| blocks.iter().map(move |block| (lens, block)))
+            for (lens, block) in [&[64, 1, 0, 63][..], &[1], &[33, 16, 17, 64, 64], &[64; 8], &MANY]
+                .iter()
+                .flat_map(|lens| blocks.iter().map(move |block| (lens, block)))
             {
                 let n = lens.len();
                 let queries = floats(n * dim, &mut rng);

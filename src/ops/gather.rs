@@ -50,19 +50,21 @@ fn by_panels(
         let count = (panel - r).min(width - done);
         let from = values[(p * tokens + token) * panel..].chunks_exact(panel);
         for (out, from) in out.chunks_exact_mut(width).zip(from) {
-            // Pieces of a known size, of which the compiler makes wide moves.
-            let (pieces, last) = out[done..][..count].as_chunks_mut::<16>();
-            let (from_pieces, from_last) = from[r..][..count].as_chunks::<16>();
-            for (piece, from) in pieces.iter_mut().zip(from_pieces) {
-                for (value, from) in piece.iter_mut().zip(from) {
-                    *value = put(*value, *from);
-                }
-            }
-            for (value, from) in last.iter_mut().zip(from_last) {
-                *value = put(*value, *from);
+            let (out, from) = (&mut out[done..][..count], &from[r..][..count]);
+            // The usual panels have a known size here: moves, where any size would be a call.
+            match (out.as_chunks_mut(), from.as_chunks()) {
+                (([out], []), ([from], [])) => each::<32>(out, from, &put),
+                _ => out.iter_mut().zip(from).for_each(|(out, from)| *out = put(*out, *from)),
             }
         }
         done += count;
+    }
+}
+
+#[inline(always)]
+fn each<const N: usize>(out: &mut [f32; N], from: &[f32; N], put: impl Fn(f32, f32) -> f32) {
+    for (out, from) in out.iter_mut().zip(from) {
+        *out = put(*out, *from);
     }
 }
 

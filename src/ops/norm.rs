@@ -59,9 +59,18 @@ pub(crate) fn rescale(
     stride: usize,
     out: &mut [f32],
 ) {
+    let (weight_pieces, weight_rest) = weights.as_chunks::<16>();
     for ((out, dots), row) in out.chunks_mut(stride).zip(dots.chunks_exact(weights.len())).zip(rows)
     {
-        for ((out, dot), weight) in out.iter_mut().zip(dots).zip(weights) {
+        // Pieces of a known size, of which the compiler makes wide steps.
+        let (pieces, rest) = out[..weights.len()].as_chunks_mut::<16>();
+        let (dot_pieces, dot_rest) = dots.as_chunks::<16>();
+        for ((out, dots), weights) in pieces.iter_mut().zip(dot_pieces).zip(weight_pieces) {
+            for ((out, dot), weight) in out.iter_mut().zip(dots).zip(weights) {
+                *out = *dot as f32 * (weight * row.step);
+            }
+        }
+        for ((out, dot), weight) in rest.iter_mut().zip(dot_rest).zip(weight_rest) {
             *out = *dot as f32 * (weight * row.step);
         }
     }

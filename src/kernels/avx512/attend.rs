@@ -1,4 +1,4 @@
-//! Attention over one block: keys and values are converted once for up to four queries.
+//! Attention over one block: keys and values are converted once for up to eight queries.
 //!
 //! Scores and weighted values are the same small product, `acc[q] += a[q][p] *
 //! b[p]` over vectors of 16: scores take `a` = query, `b` = keys (one row of 64
@@ -6,15 +6,12 @@
 //! one chain of `fma` in increasing `p`, as the scalar table has it.
 
 use super::{ahead::prefetch, exp, fold, load_ps, store_ps};
-use crate::{
-    kernels::{BLOCK, KvBlock, Online},
-    ops::{Hardware, math},
-};
+use crate::kernels::{BLOCK, KvBlock, Online};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Queries taken together.
-const MANY: usize = 4;
+/// Queries taken together at most: eight meet 32 columns at a time, fewer 64.
+const MANY: usize = 8;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 pub(super) fn attend(queries: &[f32], block: KvBlock<'_>, lens: &[usize], state: &mut Online<'_>) {
@@ -27,13 +24,22 @@ pub(super) fn attend(queries: &[f32], block: KvBlock<'_>, lens: &[usize], state:
             *place = i;
             count += 1;
         }
-        match group[..count] {
-            [a, b, c, d] => some::<4, 4>(queries, dim, block, lens, [a, b, c, d], state),
+        if count == MANY {
+            some::<MANY, 2>(queries, dim, block, lens, group, state);
+            continue;
+        }
+        let mut rest = &group[..count];
+        if let Some((four, others)) = rest.split_first_chunk() {
+            some::<4, 4>(queries, dim, block, lens, *four, state);
+            rest = others;
+        }
+        match *rest {
             [a, b, c] => some::<3, 4>(queries, dim, block, lens, [a, b, c], state),
             [a, b] => some::<2, 4>(queries, dim, block, lens, [a, b], state),
             [a] => some::<1, 4>(queries, dim, block, lens, [a], state),
-            _ => return,
+            _ => {}
         }
+        return;
     }
 }
 
@@ -47,9 +53,15 @@ fn some<const Q: usize, const N: usize>(
     live: [usize; Q],
     state: &mut Online<'_>,
 ) {
-    let query = live.map(|i| &queries[i * dim..][..dim]);
+    let mut query = [&[][..]; Q];
+    let mut longest = 0;
+    for (query, i) in query.iter_mut().zip(live) {
+        *query = &queries[i * dim..][..dim];
+        longest = lens[i].max(longest);
+    }
     let mut weights = [[0.0; BLOCK]; Q];
-    for at in (0..BLOCK).step_by(16 * N) {
+    // What no query sees keeps a score of zero.
+    for at in (0..longest).step_by(16 * N) {
         let zero = [[_mm512_setzero_ps(); N]; Q];
         let scores = match block {
             KvBlock::F16 { keys, .. } => {
@@ -66,19 +78,33 @@ fn some<const Q: usize, const N: usize>(
             }
         }
     }
-    let mut alpha = [0.0; Q];
+    let mut tops = [0.0; 16];
     for (q, i) in live.into_iter().enumerate() {
-        let weights = &mut weights[q];
         if let KvBlock::I8 { key_steps, .. } = block {
-            times(weights, key_steps);
+            times(&mut weights[q], key_steps);
         }
-        alpha[q] = softmax(weights, lens[i], &mut state.max[i], &mut state.sum[i]);
+        tops[q] = top(&weights[q], lens[i], state.max[i]);
+    }
+    // What older weights shrink by, of all queries at once.
+    let mut alpha = tops;
+    for (alpha, i) in alpha.iter_mut().zip(live) {
+        *alpha = state.max[i] - *alpha;
+    }
+    let shrunk = exp(load_ps(&alpha));
+    store_ps(&mut alpha, shrunk);
+    for (q, i) in live.into_iter().enumerate() {
+        let sum = weigh_scores(&mut weights[q], lens[i], tops[q]);
+        state.max[i] = tops[q];
+        state.sum[i] = state.sum[i].mul_add(alpha[q], sum);
         if let KvBlock::I8 { value_steps, .. } = block {
-            times(weights, value_steps);
+            times(&mut weights[q], value_steps);
         }
     }
-    let weights = std::array::from_fn(|q| &weights[q][..lens[live[q]]]);
-    let values = Values { live, weights, alpha, dim, next: state.next };
+    let mut seen = [&[][..]; Q];
+    for ((seen, weights), i) in seen.iter_mut().zip(&weights).zip(live) {
+        *seen = &weights[..lens[i]];
+    }
+    let values = Values { live, weights: seen, alpha, dim, next: state.next };
     match block {
         KvBlock::F16 { values: v, .. } => {
             weigh::<f16, Q, N>(&values, v, state.acc, |x| load_f16(x), f16::to_f32);
@@ -102,7 +128,7 @@ fn times(x: &mut [f32; BLOCK], y: &[f32]) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn product<E, const Q: usize, const N: usize>(
-    a: [&[f32]; Q],
+    mut a: [&[f32]; Q],
     b: &[E],
     stride: usize,
     at: usize,
@@ -110,7 +136,10 @@ fn product<E, const Q: usize, const N: usize>(
     load: impl Fn(&[E; 16]) -> __m512,
 ) -> [[__m512; N]; Q] {
     let len = a[0].len();
-    let a = a.map(|a| &a[..len]);
+    // In a loop: a closure without the features is a call, and lengths that the compiler does not see are checked for each value.
+    for a in &mut a {
+        *a = &a[..len];
+    }
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 16 * N].as_chunks().0;
         for line in row.chunks(64 / size_of::<E>() / 16) {
@@ -130,31 +159,42 @@ fn product<E, const Q: usize, const N: usize>(
     acc
 }
 
-/// Turns scores into weights; gives what the older weights shrink by. Weights beyond `len` are +0.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn softmax(scores: &mut [f32; BLOCK], len: usize, max: &mut f32, sum: &mut f32) -> f32 {
+/// The positions that exist, of sixteen each.
+fn masks(len: usize) -> [__mmask16; 4] {
     let live = u64::MAX >> (64 - len);
-    let live: [__mmask16; 4] = std::array::from_fn(|n| (live >> (16 * n)) as __mmask16);
-    let (scores, _) = scores.as_chunks_mut::<16>();
+    [
+        live as __mmask16,
+        (live >> 16) as __mmask16,
+        (live >> 32) as __mmask16,
+        (live >> 48) as __mmask16,
+    ]
+}
+
+/// The greatest of `max` and the first `len` scores.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn top(scores: &[f32; BLOCK], len: usize, max: f32) -> f32 {
     // The second operand wins where a score is NaN; which zero wins does not reach a weight.
-    let mut top = _mm512_set1_ps(*max);
-    for (score, live) in scores.iter().zip(live) {
+    let mut top = _mm512_set1_ps(max);
+    for (score, live) in scores.as_chunks().0.iter().zip(masks(len)) {
         top = _mm512_mask_max_ps(top, live, load_ps(score), top);
     }
-    let top = _mm512_reduce_max_ps(top);
-    let alpha = math::exp::<Hardware>(*max - top);
+    _mm512_reduce_max_ps(top)
+}
+
+/// Turns scores into weights, and gives their sum. Weights beyond `len` are +0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn weigh_scores(scores: &mut [f32; BLOCK], len: usize, top: f32) -> f32 {
     let mut lanes = _mm512_setzero_ps();
-    for (score, live) in scores.iter_mut().zip(live) {
+    for (score, live) in scores.as_chunks_mut().0.iter_mut().zip(masks(len)) {
         let weight = exp(_mm512_sub_ps(load_ps(score), _mm512_set1_ps(top)));
         // Lanes are +0 or above (or NaN), so that adding +0 for a dead position changes nothing.
         let weight = _mm512_maskz_mov_ps(live, weight);
         store_ps(score, weight);
         lanes = _mm512_add_ps(lanes, weight);
     }
-    *max = top;
-    *sum = sum.mul_add(alpha, fold(lanes));
-    alpha
+    fold(lanes)
 }
 
 /// What the weighted sum of values takes beside the values.
@@ -164,7 +204,7 @@ struct Values<'a, const Q: usize> {
     /// Their weights, for as many positions as each sees.
     weights: [&'a [f32]; Q],
     /// What their older sums shrink by.
-    alpha: [f32; Q],
+    alpha: [f32; 16],
     /// Columns of values and of `acc`.
     dim: usize,
     /// Where the next block is.
@@ -219,7 +259,11 @@ fn weigh_columns<E, const Q: usize, const N: usize>(
             *sum = _mm512_mul_ps(load_ps(acc), _mm512_set1_ps(v.alpha[q]));
         }
     }
-    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, (sums, v.next), &load);
+    let mut weights = v.weights;
+    for weights in &mut weights {
+        *weights = &weights[..common];
+    }
+    let sums = product(weights, values, v.dim, at, (sums, v.next), &load);
     for q in 0..Q {
         let weights = [&v.weights[q][common..]];
         let [sums] =
