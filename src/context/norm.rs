@@ -2,7 +2,7 @@
 
 use super::scratch::Slot;
 use crate::{
-    kernels::{Kernels, PAD, PanelRows, Put},
+    kernels::{Inputs, Kernels, PAD, PanelRows, Put},
     ops::norm::RowScale,
     packed::acts::{ActsBuffer, interleave_block, quantize_row},
     threads::{Cut, Parts, Team},
@@ -47,8 +47,14 @@ impl Norm<'_> {
                     let Slot { rows, normed, codes: places, .. } = slot;
                     let places = &mut places[..codes.len()];
                     let rows = &mut rows[..scales.len() * self.width];
-                    read(i * block, own, rows, &mut |rows| self.rows(rows, normed, places, scales));
-                    interleave_block(places, scales.len(), layout.unit, codes);
+                    read(i * block, own, rows, &mut |rows| {
+                        let Self { width, gain, eps, .. } = self;
+                        if self.kernels.inputs(Inputs { rows, width, gain, eps }, codes, scales) {
+                            return;
+                        }
+                        self.rows(rows, normed, places, scales);
+                        interleave_block(places, scales.len(), layout.unit, codes);
+                    });
                 },
             );
             return;

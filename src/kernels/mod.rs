@@ -38,6 +38,7 @@ pub use crate::ops::{
     rope::Pairs,
 };
 pub use form::{Code, Form};
+pub use inputs::Inputs;
 pub use sparse::{Live, RowsOf};
 
 #[cfg(target_arch = "x86_64")]
@@ -51,6 +52,7 @@ mod dotprod;
 mod form;
 #[cfg(target_arch = "aarch64")]
 mod i8mm;
+mod inputs;
 pub mod lookup;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -188,6 +190,8 @@ pub struct Kernels {
     states: Option<States>,
     /// Products by look-up, where a table has nothing faster for many tokens.
     look_up: Option<lookup::LookUp>,
+    /// The inputs of some tokens in one go, where a table has a loop for them.
+    inputs: Option<inputs::Make>,
 }
 
 impl std::fmt::Debug for Kernels {

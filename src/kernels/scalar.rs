@@ -46,6 +46,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     pairs,
     states: None,
     look_up: None,
+    inputs: None,
 };
 
 pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };

@@ -47,6 +47,7 @@ pub(super) const TABLE: Kernels = Kernels {
     pairs: pairs::pairs,
     states: None,
     look_up: super::lookup::look_up!("avx2", lanes::Sums),
+    inputs: None,
 };
 
 stamp!(ops::Hardware, "avx2,fma");

@@ -34,7 +34,7 @@ pub(super) fn quantize(x: &[f32], codes: &mut [i8]) -> RowScale {
 
 /// `x * scale` between -127 and 127, rounded half to even; NaN gives 0.
 #[target_feature(enable = "avx512f")]
-fn round(x: __m512, scale: __m512) -> __m512i {
+pub(super) fn round(x: __m512, scale: __m512) -> __m512i {
     let x = _mm512_mul_ps(x, scale);
     let clamped = _mm512_min_ps(_mm512_set1_ps(127.0), _mm512_max_ps(_mm512_set1_ps(-127.0), x));
     _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask::<_CMP_ORD_Q>(x, x), clamped)

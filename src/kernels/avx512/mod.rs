@@ -13,6 +13,8 @@ mod attend;
 mod base3;
 mod dots;
 mod float;
+mod gather;
+mod inputs;
 mod nibbles;
 mod ordered;
 mod pairs;
@@ -42,7 +44,7 @@ macro_rules! table {
             rescale,
             relu2_mul,
             silu_mul: float::silu_mul,
-            gather,
+            gather: gather::gather,
             rotate,
             attend: attend::attend,
             merge,
@@ -54,6 +56,7 @@ macro_rules! table {
             pairs: pairs::pairs,
             states: Some(states::states),
             look_up: None,
+            inputs: Some(inputs::inputs),
         };
     };
 }

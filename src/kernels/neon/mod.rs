@@ -50,6 +50,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     pairs: pairs::pairs,
     states: None,
     look_up: super::lookup::look_up!("neon", lanes::Sums),
+    inputs: None,
 };
 
 stamp!(ops::Hardware, "neon");
