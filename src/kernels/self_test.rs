@@ -4,8 +4,8 @@
 //! asked at any time, and what a model asks before it trusts a table.
 
 use super::{
-    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put, RowScale,
-    RowType, RowsOf,
+    Acts, BLOCK, Code, Form, Inputs, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put,
+    RowScale, RowType, RowsOf,
     lookup::{Indexed, Room, TOKENS, index_bytes},
     screen::{PairsOf, PlaneOf, StatesOf},
 };
@@ -89,12 +89,13 @@ impl Kernels {
         if std::ptr::eq(self, Kernels::scalar()) {
             return Ok(());
         }
-        let tests: [(&str, Test); 7] = [
+        let tests: [(&str, Test); 8] = [
             ("a sparse product", sparse),
             ("nibbles", nibbles),
             ("pairs", pairs),
             ("states", states),
             ("a float step", float_steps),
+            ("the inputs of a product", inputs),
             ("attention", attention),
             ("row_dots", row_dots),
         ];
@@ -266,6 +267,40 @@ fn float_steps(table: &Kernels) -> Vec<u32> {
         let (mut row, angles) = (rng.floats(3 * 64), rng.floats(64));
         table.rotate(&mut row, 64, pairs, &angles);
         all.extend(bits(&row));
+    }
+    all
+}
+
+/// Codes and scales of eight tokens, token by token, by the loop that a table may have for a block of them.
+fn inputs(table: &Kernels) -> Vec<u32> {
+    let (mut rng, width) = (Rng(7), 2 * PAD);
+    let (all_rows, gain) = (rng.floats(8 * width), rng.floats(width));
+    let (block, unit) = (table.layout().block, table.layout().unit);
+    let mut all = Vec::new();
+    for gain in [None, Some(&gain[..])] {
+        for rows in all_rows.chunks(block * width) {
+            let tokens = rows.len() / width;
+            let (mut codes, mut scales) =
+                (vec![0; rows.len()], vec![RowScale { step: 0.0, sum: 0 }; tokens]);
+            let of = Inputs { rows, width, gain, eps: 1e-5 };
+            let done = table.inputs(of, &mut codes, &mut scales);
+            for (t, row) in rows.chunks(width).enumerate() {
+                let mut normed = row.to_vec();
+                if let Some(gain) = gain {
+                    table.rms_norm(row, gain, 1e-5, &mut normed);
+                }
+                let mut own = vec![0; width];
+                let scale = table.quantize(&normed, &mut own);
+                let scale = if done { scales[t] } else { scale };
+                if done {
+                    for (i, code) in own.iter_mut().enumerate() {
+                        *code = codes[i / unit * tokens * unit + t * unit + i % unit];
+                    }
+                }
+                all.extend([scale.step.to_bits(), scale.sum as u32]);
+                all.extend(own.iter().map(|code| *code as u32));
+            }
+        }
     }
     all
 }
