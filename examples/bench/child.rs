@@ -122,10 +122,13 @@ fn memory(options: &Options) -> Result<()> {
         parts.push(place("head's planes", bytes as u64, is_mapped));
         parts.push(place("their bounds", planes.bounds_bytes() as u64, false));
     }
-    let counted: u64 = parts.iter().map(|part| part.own).sum();
-    // What the library counts among its weights beyond these: the norms.
-    let (_, own) = context.model().weight_memory()?;
-    parts.push(place("other weights", own.saturating_sub(counted), false));
+    let norms = weights.layers.iter().flat_map(|layer| {
+        let subs = [&layer.attn_sub_norm, &layer.ffn_sub_norm].into_iter().flatten();
+        [&layer.attn_norm, &layer.ffn_norm].into_iter().chain(subs)
+    });
+    let vectors = [&weights.output_norm].into_iter().chain(&weights.rope_factors);
+    let floats: usize = norms.chain(vectors).map(Vec::len).sum();
+    parts.push(place("other weights", 4 * floats as u64, false));
     parts.push(place("tokenizer", Tokenizer::heap_bytes(context.model().metadata())?, false));
     parts.push(place("cache", context.cache_bytes(), false));
     parts.push(place("scratch", context.scratch_bytes(), false));
