@@ -196,3 +196,45 @@ impl PackedMatrix {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Code;
+    use buffer::Pages;
+
+    /// One scale for all rows is held for some of them; whoever asks for the scales of panels sees no difference.
+    #[test]
+    fn one_scale_stands_for_each_rows_own() {
+        let (k, form) = (64, Form { code: Code::Bits2, tiles: 2 });
+        for rows in [1, 33, TOGETHER, TOGETHER + 32, 3 * TOGETHER + 5] {
+            let panels = rows.div_ceil(form.rows());
+            let matrix = |scales: Vec<f32>| {
+                let codes = Pages::zeroed(panels * form.panel_bytes(k)).expect("small");
+                PackedMatrix::from_panels(form, rows, k, Bytes::Owned(codes), scales).expect("fits")
+            };
+            let mut one = matrix(vec![0.75; rows]);
+            let mut own: Vec<f32> = vec![0.75; rows];
+            own[rows - 1] = 0.5;
+            let mut each = matrix(own.clone());
+            let held = TOGETHER.min(panels * form.rows());
+            assert_eq!(one.scale_bytes(), 4 * held, "{rows} rows");
+            assert_eq!(each.scale_bytes(), 4 * if rows == 1 { held } else { panels * 32 });
+            one.scale_by(2.0);
+            each.scale_by(2.0);
+            assert!(one.scales().eq((0..rows).map(|_| 1.5)), "{rows} rows");
+            assert!(each.scales().eq(own.iter().map(|scale| 2.0 * scale)), "{rows} rows");
+            let together = one.panels_together();
+            for first in (0..panels).step_by(together) {
+                let panels = first..(first + together).min(panels);
+                // Padding may have any scale: its dots are zero.
+                let real = (panels.len() * 32).min(rows - first * 32);
+                let (one, each) = (one.panel_scales(panels.clone()), each.panel_scales(panels));
+                assert_eq!(one.len(), each.len());
+                let last = first * 32 + real == rows;
+                assert_eq!(one[..real - usize::from(last)], each[..real - usize::from(last)]);
+                assert_eq!(one[real - 1].to_bits(), 1.5f32.to_bits());
+            }
+        }
+    }
+}
