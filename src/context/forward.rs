@@ -130,8 +130,11 @@ impl Forward<'_> {
         let Scratch { acts, slots, between, last_panel, places, kept, .. } = &mut *self.scratch;
         *last_panel = panel;
         let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
-        if kernels.looks_up(tokens) {
-            return lookup::product(team, kernels, matrices, acts, slots, between);
+        let look_up = (matrices[0].k(), 1);
+        if let Some(share) =
+            lookup::indexed_together(team, (kernels, tokens), panels, panel, look_up)
+        {
+            return lookup::product(team, kernels, matrices, share, acts, slots, between);
         }
         let live = live_columns(matrices[0], acts, places, kept);
         team.run_parts(

@@ -25,8 +25,11 @@ impl Forward<'_> {
         let share = panels_per_part(team, units, tokens);
         let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
         let gated = &mut between[..units * tokens * unit];
-        if kernels.looks_up(tokens) {
-            return lookup::gate(team, kernels, (layer, activation, unit), acts, slots, gated);
+        let look_up = (layer.gate.k(), 2);
+        if let Some(share) = lookup::indexed_together(team, (kernels, tokens), units, unit, look_up)
+        {
+            let of = (layer, activation, unit);
+            return lookup::gate(team, kernels, of, share, acts, slots, gated);
         }
         let leave_out =
             tokens == 1 && layer.up.form() == Form::ROWS && activation == Activation::Relu2;

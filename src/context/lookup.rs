@@ -18,6 +18,10 @@ use crate::{
 };
 use std::ops::Range;
 
+/// Rows of a part for which tables pay: as many are as soon multiplied (docs/kernels.md). Small matrices have fewer, and so
+/// has each of many threads.
+const FEWEST_ROWS: usize = 256;
+
 /// What one thread looks up in.
 #[derive(Debug, Default)]
 pub(super) struct LookUp {
@@ -65,33 +69,36 @@ impl LookUp {
     }
 }
 
-/// Panels of `panel` rows that one part of the work indexes, of matrices of `k` columns that are looked up together.
+/// Panels of `panel` rows that one part of the work indexes, of matrices of `k` columns that are looked up together; none
+/// where products of so many tokens are multiplied.
 ///
 /// As many as can be, and of such numbers the one that equal cores finish first.
-fn indexed_together(
+pub(super) fn indexed_together(
     team: &Team<'_>,
+    (kernels, tokens): (&Kernels, usize),
     panels: usize,
     panel: usize,
     (k, matrices): (usize, usize),
-) -> usize {
+) -> Option<usize> {
     let most = rows_together(panel, k, matrices) / panel;
     let most = most.min(panels.div_ceil(team.threads()));
     let longest = |share: &usize| panels.div_ceil(*share).div_ceil(team.threads()) * share;
-    (most.div_ceil(2)..=most).rev().min_by_key(longest).unwrap_or(1)
+    let share = (most.div_ceil(2)..=most).rev().min_by_key(longest)?;
+    (kernels.looks_up(tokens) && share * panel >= FEWEST_ROWS).then_some(share)
 }
 
-/// Ternary products with one or more matrices of one form, `[panel][tokens][panel rows]`.
+/// Ternary products with one or more matrices of one form, `share` panels a part: `[panel][tokens][panel rows]`.
 pub(super) fn product(
     team: &Team<'_>,
     kernels: &Kernels,
     matrices: &[&PackedMatrix],
+    share: usize,
     acts: Acts<'_>,
     slots: &mut [Slot],
     out: &mut [f32],
 ) {
-    let (panel, k, tokens) = (matrices[0].form().rows(), matrices[0].k(), acts.tokens());
+    let (panel, tokens) = (matrices[0].form().rows(), acts.tokens());
     let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
-    let share = indexed_together(team, panels, panel, (k, 1));
     team.run_parts(
         panels.div_ceil(share),
         Cut::new(&mut out[..panels * tokens * panel], share * tokens * panel),
@@ -119,18 +126,18 @@ pub(super) fn product(
     );
 }
 
-/// Gate and up, joined by the activation, `[unit][tokens][unit rows]`.
+/// Gate and up, joined by the activation, `share` units a part: `[unit][tokens][unit rows]`.
 pub(super) fn gate(
     team: &Team<'_>,
     kernels: &Kernels,
     (layer, activation, unit): (&Layer, Activation, usize),
+    share: usize,
     acts: Acts<'_>,
     slots: &mut [Slot],
     out: &mut [f32],
 ) {
     let (k, tokens) = (layer.gate.k(), acts.tokens());
     let units = out.len() / (tokens * unit);
-    let share = indexed_together(team, units, unit, (k, 2));
     team.run_parts(
         units.div_ceil(share),
         Cut::new(out, share * tokens * unit),
@@ -189,4 +196,33 @@ fn indexed<'a>(
     let index = &mut index[..index_bytes(rows, k)];
     kernels.index(matrix.panel_range(panels), form, k, index);
     Indexed { index, form, rows, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threads::{ThreadPool, ThreadPoolOptions};
+
+    #[test]
+    fn few_rows_and_few_tokens_are_multiplied() {
+        let together = |threads, of, panels| {
+            let options = ThreadPoolOptions { threads, ..ThreadPoolOptions::default() };
+            let pool = ThreadPool::new(&options).expect("threads");
+            pool.enter(|team| indexed_together(team, of, panels, 16, (2560, 1)))
+        };
+        for table in Kernels::available() {
+            let looks_up = table.looks_up(TOKENS);
+            for (threads, tokens, rows, want) in [
+                (1, 32, 2560, Some(640)),
+                (2, 32, 2560, Some(640)),
+                (2, 16, 2560, None),
+                (2, 32, 320, None),
+                (16, 32, 2560, None),
+            ] {
+                let got = together(threads, (table, tokens), rows / 16).map(|panels| panels * 16);
+                let what = format!("{table:?}, {threads} threads, {tokens} tokens, {rows} rows");
+                assert_eq!(got, want.filter(|_| looks_up), "{what}");
+            }
+        }
+    }
 }
