@@ -10,8 +10,8 @@ use fastrand::Rng;
 use half::f16;
 use std::{hint::black_box, time::Duration};
 use tern::kernels::{
-    Acts, BLOCK, Code, Form, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put, RowScale,
-    RowType, RowsOf,
+    Acts, BLOCK, Code, Form, Inputs, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put,
+    RowScale, RowType, RowsOf,
     lookup::{Indexed, Room, TOKENS, index_bytes},
     screen::{PairsOf, PlaneOf, Split},
 };
@@ -266,6 +266,10 @@ fn float_steps(criterion: &mut Criterion) {
         group.bench_function("rms_norm", |b| b.iter(|| table.rms_norm(&x, &y, 1e-5, &mut out)));
         group.bench_function("quantize", |b| b.iter(|| table.quantize(black_box(&x), &mut codes)));
         group.bench_function("rescale", |b| b.iter(|| table.rescale(&dots, &y, &row, n, &mut out)));
+        group.bench_function("rescale, panels", |b| {
+            let rows = vec![row[0]; n / 32];
+            b.iter(|| table.rescale(&dots, &y[..32], &rows, 32, &mut out));
+        });
         group.bench_function("relu2_mul", |b| b.iter(|| table.relu2_mul(&x, &y, &mut out)));
         group.bench_function("silu_mul", |b| b.iter(|| table.silu_mul(&x, &y, &mut out)));
         group.bench_function("gather", |b| {
@@ -275,6 +279,17 @@ fn float_steps(criterion: &mut Criterion) {
         group.bench_function("rotate", |b| {
             b.iter(|| table.rotate(&mut out, 128, Pairs::Half, black_box(&y[..128])));
         });
+        for tokens in [1, 4, 8] {
+            let rows = floats(tokens * n, &mut rng);
+            let (mut codes, mut scales) = (vec![0; tokens * n], vec![RowScale::default(); tokens]);
+            let of = Inputs { rows: &rows, width: n, gain: Some(&y), eps: 1e-5 };
+            if tokens > table.layout().block || !table.inputs(of, &mut codes, &mut scales) {
+                continue;
+            }
+            group.bench_function(format!("inputs, {tokens} tokens"), |b| {
+                b.iter(|| table.inputs(black_box(of), &mut codes, &mut scales));
+            });
+        }
         let (mut max, mut sum) = (0.5, 1.0);
         group.bench_function("merge", |b| {
             b.iter(|| table.merge(&mut max, &mut sum, &mut out, 0.5, 0.25, black_box(&y)));

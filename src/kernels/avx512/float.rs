@@ -1,6 +1,6 @@
 //! The float steps that the compiler does not widen by itself.
 
-use super::{exp, load_ps, store_ps};
+use super::{exp, load_i32, load_ps, store_ps};
 use crate::ops::norm::RowScale;
 use std::arch::x86_64::*;
 
@@ -30,6 +30,48 @@ pub(super) fn quantize(x: &[f32], codes: &mut [i8]) -> RowScale {
     rest.copy_from_slice(&place[..rest.len()]);
     let sum = _mm512_reduce_add_epi32(_mm512_add_epi32(sum, q));
     RowScale { step: max / 127.0, sum }
+}
+
+/// `ops::norm::rescale`, sixteen values at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub(super) fn rescale(
+    dots: &[i32],
+    weights: &[f32],
+    rows: &[RowScale],
+    stride: usize,
+    out: &mut [f32],
+) {
+    let (weight_pieces, weight_rest) = weights.as_chunks();
+    let rows = dots.chunks_exact(weights.len()).zip(rows);
+    if let ([a, b], []) = (weight_pieces, weight_rest) {
+        // The usual panel: its weights stay in registers.
+        let (a, b) = (load_ps(a), load_ps(b));
+        for (out, (dots, row)) in out.chunks_mut(stride).zip(rows) {
+            let step = _mm512_set1_ps(row.step);
+            if let ([x, y, ..], ([d, e], _)) = (out.as_chunks_mut().0, dots.as_chunks()) {
+                store_ps(x, scaled(d, a, step));
+                store_ps(y, scaled(e, b, step));
+            }
+        }
+        return;
+    }
+    for (out, (dots, row)) in out.chunks_mut(stride).zip(rows) {
+        let step = _mm512_set1_ps(row.step);
+        let (pieces, rest) = out[..weights.len()].as_chunks_mut();
+        let (dot_pieces, dot_rest) = dots.as_chunks();
+        for ((out, dots), weights) in pieces.iter_mut().zip(dot_pieces).zip(weight_pieces) {
+            store_ps(out, scaled(dots, load_ps(weights), step));
+        }
+        for ((out, dot), weight) in rest.iter_mut().zip(dot_rest).zip(weight_rest) {
+            *out = *dot as f32 * (weight * row.step);
+        }
+    }
+}
+
+/// `f32(dot) * (weight * step)`.
+#[target_feature(enable = "avx512f")]
+fn scaled(dots: &[i32; 16], weights: __m512, step: __m512) -> __m512 {
+    _mm512_mul_ps(_mm512_cvtepi32_ps(load_i32(dots)), _mm512_mul_ps(weights, step))
 }
 
 /// `x * scale` between -127 and 127, rounded half to even; NaN gives 0.

@@ -41,7 +41,7 @@ macro_rules! table {
             stream: Some($stream),
             rms_norm,
             quantize: float::quantize,
-            rescale,
+            rescale: float::rescale,
             relu2_mul,
             silu_mul: float::silu_mul,
             gather: gather::gather,
