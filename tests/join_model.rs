@@ -30,6 +30,7 @@ mod threads {
         }
     }
 
+    mod ahead;
     pub(crate) mod parts;
     mod ranges;
     pub(crate) mod team;

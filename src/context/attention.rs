@@ -5,12 +5,13 @@
 //! sequence are cut by spans instead, and their states merged afterwards.
 
 use super::{
-    cache::store,
+    Row,
+    cache::{Geometry, Page, store},
     forward::Forward,
     scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot},
 };
 use crate::{
-    kernels::{BLOCK, Kernels, Online, PanelRows, Put, SPAN, finish},
+    kernels::{BLOCK, Kernels, KvBlock, Online, PanelRows, Put, SPAN, finish},
     threads::{Cut, CutAt, Team},
 };
 use std::{ops::Range, sync::Arc};
@@ -126,17 +127,17 @@ impl Forward<'_> {
 
     /// Softmax over the cache for every row and head, into `between`.
     pub(super) fn attend(&mut self, team: &Team<'_>, layer: usize) {
-        let spans = self
-            .rows
-            .iter()
-            .map(|row| (row.position as usize + 1).div_ceil(SPAN))
-            .max()
-            .unwrap_or(0);
-        if self.rows.len() <= FEW_ROWS && spans > 1 && team.threads() > 1 {
-            self.attend_by_span(team, layer, spans);
-        } else {
-            self.attend_by_run(team, layer);
+        match self.cut_by_spans(team) {
+            Some(spans) => self.attend_by_span(team, layer, spans),
+            None => self.attend_by_run(team, layer),
         }
+    }
+
+    /// The spans of the longest sequence, if there are so few rows that the work is cut by them.
+    pub(super) fn cut_by_spans(&self, team: &Team<'_>) -> Option<usize> {
+        let spans = |row: &Row| (row.position as usize + 1).div_ceil(SPAN);
+        let spans = self.rows.iter().map(spans).max().unwrap_or(0);
+        (self.rows.len() <= FEW_ROWS && spans > 1 && team.threads() > 1).then_some(spans)
     }
 
     /// One part for each kv head and run: all spans, merged in place.
@@ -149,12 +150,7 @@ impl Forward<'_> {
             |head: usize| runs.iter().map(move |run| (head * tokens + run.rows.start) * share);
         let mut bounds: Vec<usize> = (0..config.n_head_kv).flat_map(starts).collect();
         bounds.push(config.n_head_kv * tokens * share);
-        let cache = Cache {
-            forward_rows: self.rows,
-            sequences: self.sequences,
-            geometry: self.geometry,
-            layer,
-        };
+        let cache = Cache { sequences: self.sequences, geometry: self.geometry, layer };
         let Scratch { queries, between, slots, .. } = &mut *self.scratch;
         let (queries, kernels) = (&*queries, self.kernels);
         team.run_parts(
@@ -164,26 +160,10 @@ impl Forward<'_> {
             slots,
             |part, out, (), slot| {
                 let (head, run) = (part / runs.len(), &runs[part % runs.len()]);
-                let last = run.position + run.rows.len();
-                let [first, later] = &mut slot.states;
-                let count = run.rows.len() * config.group();
-                collect_queries(queries, config, head, run, &mut slot.queries);
-                let queries = &slot.queries[..count * config.head_dim];
-                cache.span(kernels, queries, run, head, 0, first);
-                for span in 1..last.div_ceil(SPAN) {
-                    cache.span(kernels, queries, run, head, span, later);
-                    for i in 0..count {
-                        // A row that ends before this span has nothing to merge.
-                        if run.position + i / config.group() >= span * SPAN {
-                            merge(kernels, first, later, i, config.head_dim);
-                        }
-                    }
-                }
-                let values = &mut first.acc[..count * config.head_dim];
-                for (values, sum) in values.chunks_exact_mut(config.head_dim).zip(&*first.sum) {
-                    finish(values, *sum);
-                }
-                out.copy_from_slice(values);
+                let Slot { queries: own, states, .. } = slot;
+                let own = &mut own[..run.rows.len() * share];
+                collect_queries(queries, config, head, run, own);
+                attend_run(kernels, own, run, cache.head(run.sequence, head), states, out);
             },
         );
     }
@@ -194,12 +174,7 @@ impl Forward<'_> {
         let (group, dim, heads) = (config.group(), config.head_dim, config.n_head_kv);
         let state = group * (dim + 2);
         let runs = self.runs(1, false);
-        let cache = Cache {
-            forward_rows: self.rows,
-            sequences: self.sequences,
-            geometry: self.geometry,
-            layer,
-        };
+        let cache = Cache { sequences: self.sequences, geometry: self.geometry, layer };
         let Scratch { queries, between, slots, partial, .. } = &mut *self.scratch;
         let (queries, kernels) = (&*queries, self.kernels);
         partial.resize(tokens * heads * spans * state, 0.0);
@@ -216,7 +191,8 @@ impl Forward<'_> {
                 }
                 let Slot { queries: own, states: [first, _], .. } = slot;
                 collect_queries(queries, config, head, run, own);
-                cache.span(kernels, &own[..group * dim], run, head, span, first);
+                let blocks = cache.head(run.sequence, head);
+                attend_span(kernels, &own[..group * dim], run, blocks, span, first);
                 out[..group].copy_from_slice(&first.max[..group]);
                 out[group..2 * group].copy_from_slice(&first.sum[..group]);
                 out[2 * group..].copy_from_slice(&first.acc[..group * dim]);
@@ -267,6 +243,35 @@ fn collect_queries(
     }
 }
 
+/// What the queries of a run read, all its spans merged: `queries` and `out` are `[rows][group][head_dim]`.
+pub(super) fn attend_run(
+    kernels: &Kernels,
+    queries: &[f32],
+    run: &Run,
+    blocks: Blocks<'_>,
+    [first, later]: &mut [OnlineBuffer; 2],
+    out: &mut [f32],
+) {
+    let dim = blocks.geometry.head_dim;
+    let count = queries.len() / dim;
+    let group = count / run.rows.len();
+    attend_span(kernels, queries, run, blocks, 0, first);
+    for span in 1..(run.position + run.rows.len()).div_ceil(SPAN) {
+        attend_span(kernels, queries, run, blocks, span, later);
+        for i in 0..count {
+            // A row that ends before this span has nothing to merge.
+            if run.position + i / group >= span * SPAN {
+                merge(kernels, first, later, i, dim);
+            }
+        }
+    }
+    let values = &mut first.acc[..count * dim];
+    for (values, sum) in values.chunks_exact_mut(dim).zip(&*first.sum) {
+        finish(values, *sum);
+    }
+    out.copy_from_slice(values);
+}
+
 /// Merges query `i` of a later span.
 fn merge(kernels: &Kernels, first: &mut OnlineBuffer, later: &OnlineBuffer, i: usize, dim: usize) {
     let acc = &mut first.acc[i * dim..][..dim];
@@ -276,56 +281,79 @@ fn merge(kernels: &Kernels, first: &mut OnlineBuffer, later: &OnlineBuffer, i: u
 
 /// The cache of one layer, as the parts of a phase read it.
 struct Cache<'a> {
-    forward_rows: &'a [super::Row],
     sequences: &'a [super::cache::Sequence],
-    geometry: super::cache::Geometry,
+    geometry: Geometry,
     layer: usize,
 }
 
-impl Cache<'_> {
-    /// The state of a run's queries after one span, from the start of the span.
-    fn span(
-        &self,
-        kernels: &Kernels,
-        queries: &[f32],
-        run: &Run,
-        head: usize,
-        span: usize,
-        state: &mut OnlineBuffer,
-    ) {
-        let dim = self.geometry.head_dim;
-        let count = queries.len() / dim;
-        let group = count / run.rows.len();
-        state.max[..count].fill(f32::NEG_INFINITY);
-        state.sum[..count].fill(0.0);
-        state.acc[..count * dim].fill(0.0);
-        let last = run.position + run.rows.len();
-        debug_assert_eq!(self.forward_rows[run.rows.start].position as usize, run.position);
-        let mut lens = [0; MAX_QUERIES];
-        let mut per_head;
-        let lens = if count <= MAX_QUERIES {
-            &mut lens[..count]
-        } else {
-            per_head = vec![0; count];
-            &mut per_head[..]
-        };
-        let end = last.min((span + 1) * SPAN);
-        let pages = &self.sequences[run.sequence].pages[..end.div_ceil(BLOCK)];
-        let block_of = |block: usize| pages[block].head(self.geometry, self.layer, head);
-        for block in span * SPAN / BLOCK..pages.len() {
-            for (i, len) in lens.iter_mut().enumerate() {
-                *len = (run.position + i / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
-            }
-            let (keys, next) =
-                (block_of(block), (block + 1 < pages.len()).then(|| block_of(block + 1)));
-            let mut online = Online {
-                max: &mut state.max[..count],
-                sum: &mut state.sum[..count],
-                acc: &mut state.acc[..count * dim],
-                next: next.map_or(0, |next| keys.bytes_to(&next)),
-            };
-            kernels.attend(queries, keys, lens, &mut online);
+impl<'a> Cache<'a> {
+    fn head(&self, sequence: usize, head: usize) -> Blocks<'a> {
+        let pages = &self.sequences[sequence].pages[..];
+        Blocks { pages, last: None, then: None, geometry: self.geometry, layer: self.layer, head }
+    }
+}
+
+/// One head of one layer of a sequence.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a> {
+    pub pages: &'a [Arc<Page>],
+    /// The block behind those of the pages.
+    pub last: Option<KvBlock<'a>>,
+    /// Where the keys lie that are read after all of these.
+    pub then: Option<usize>,
+    pub geometry: Geometry,
+    pub layer: usize,
+    pub head: usize,
+}
+
+impl<'a> Blocks<'a> {
+    fn get(&self, block: usize) -> Option<KvBlock<'a>> {
+        match self.pages.get(block) {
+            Some(page) => Some(page.head(self.geometry, self.layer, self.head)),
+            None => self.last.filter(|_| block == self.pages.len()),
         }
+    }
+}
+
+/// The state of a run's queries after one span, from the start of the span.
+fn attend_span(
+    kernels: &Kernels,
+    queries: &[f32],
+    run: &Run,
+    blocks: Blocks<'_>,
+    span: usize,
+    state: &mut OnlineBuffer,
+) {
+    let dim = blocks.geometry.head_dim;
+    let count = queries.len() / dim;
+    let group = count / run.rows.len();
+    state.max[..count].fill(f32::NEG_INFINITY);
+    state.sum[..count].fill(0.0);
+    state.acc[..count * dim].fill(0.0);
+    let last = run.position + run.rows.len();
+    let mut lens = [0; MAX_QUERIES];
+    let mut per_head;
+    let lens = if count <= MAX_QUERIES {
+        &mut lens[..count]
+    } else {
+        per_head = vec![0; count];
+        &mut per_head[..]
+    };
+    let end = last.min((span + 1) * SPAN).div_ceil(BLOCK);
+    for block in span * SPAN / BLOCK..end {
+        for (i, len) in lens.iter_mut().enumerate() {
+            *len = (run.position + i / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
+        }
+        let keys = blocks.get(block).expect("the pages of a run were reserved");
+        let next = if block + 1 < end { blocks.get(block + 1) } else { None };
+        let next = next.map(|next| next.address()).or(blocks.then.filter(|_| end * BLOCK >= last));
+        let mut online = Online {
+            max: &mut state.max[..count],
+            sum: &mut state.sum[..count],
+            acc: &mut state.acc[..count * dim],
+            next: next.map_or(0, |next| next.wrapping_sub(keys.address()) as isize),
+        };
+        kernels.attend(queries, keys, lens, &mut online);
     }
 }
 

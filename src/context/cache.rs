@@ -59,6 +59,27 @@ impl Geometry {
         self.layers * self.layer_bytes()
     }
 
+    /// The bytes of one head in one layer, for the kernels.
+    pub(crate) fn block(self, region: &[u8]) -> KvBlock<'_> {
+        let (keys, rest) = region.split_at(self.half());
+        let (values, steps) = rest.split_at(self.half());
+        match self.kind {
+            KvType::F16 => KvBlock::F16 {
+                keys: bytemuck::cast_slice(keys),
+                values: bytemuck::cast_slice(values),
+            },
+            KvType::I8 => {
+                let (key_steps, value_steps) = steps.split_at(4 * BLOCK);
+                KvBlock::I8 {
+                    keys: bytemuck::cast_slice(keys),
+                    values: bytemuck::cast_slice(values),
+                    key_steps: bytemuck::cast_slice(key_steps),
+                    value_steps: bytemuck::cast_slice(value_steps),
+                }
+            }
+        }
+    }
+
     /// Pages that hold `positions`.
     pub(crate) fn pages(positions: usize) -> usize {
         positions.div_ceil(BLOCK)
@@ -145,20 +166,7 @@ impl Page {
     /// One head of one layer, for the kernels.
     pub(crate) fn head(&self, geometry: Geometry, layer: usize, head: usize) -> KvBlock<'_> {
         let at = layer * geometry.layer_bytes() + head * geometry.head_bytes();
-        let region = &self.bytes()[at..at + geometry.head_bytes()];
-        let half = geometry.half();
-        match geometry.kind {
-            KvType::F16 => KvBlock::F16 {
-                keys: bytemuck::cast_slice(&region[..half]),
-                values: bytemuck::cast_slice(&region[half..]),
-            },
-            KvType::I8 => KvBlock::I8 {
-                keys: bytemuck::cast_slice(&region[..half]),
-                values: bytemuck::cast_slice(&region[half..2 * half]),
-                key_steps: bytemuck::cast_slice(&region[2 * half..2 * half + 4 * BLOCK]),
-                value_steps: bytemuck::cast_slice(&region[2 * half + 4 * BLOCK..]),
-            },
-        }
+        geometry.block(&self.bytes()[at..at + geometry.head_bytes()])
     }
 }
 

@@ -6,7 +6,10 @@ use crate::{
     error::{Error, Result},
     threads::Team,
 };
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 /// The most tokens of a pass under a time budget: a pass then ends soon.
 const BUDGET_ROWS: usize = 8;
@@ -295,7 +298,9 @@ impl Context {
             Some(pass) => (pass.layer, true),
             None => (0, false),
         };
+        let mut seen = HashSet::new();
         let mut forward = Forward {
+            alone: rows.iter().all(|row| seen.insert(row.sequence)),
             config: model.config(),
             weights,
             kernels: model.kernels(),

@@ -15,7 +15,7 @@ use super::{
     scratch::Scratch,
 };
 use crate::{
-    kernels::{Acts, Form, Kernels, Live, PanelRows, Put},
+    kernels::{Acts, BLOCK, Form, Kernels, Live, PanelRows, Put},
     model::{Config, Weights},
     packed::PackedMatrix,
     threads::{Cut, Team},
@@ -23,6 +23,9 @@ use crate::{
 
 /// The share of columns, in percent, up to which it pays to leave the others out.
 const COLUMNS_PAY: usize = 40;
+
+/// Tokens of a pass up to which weights come from memory no faster than they are used.
+pub(super) const FEW_ROWS: usize = 8;
 
 /// What one pass over the weights works with.
 pub(super) struct Forward<'a> {
@@ -33,6 +36,8 @@ pub(super) struct Forward<'a> {
     pub rows: &'a [Row],
     pub frequencies: &'a [f32],
     pub sequences: &'a mut [Sequence],
+    /// Each row is the only one of its sequence.
+    pub alone: bool,
     pub scratch: &'a mut Scratch,
 }
 
@@ -57,15 +62,29 @@ impl Forward<'_> {
         let weights = self.weights;
         let layer = &weights.layers[index];
         self.norm_stream(team, &layer.attn_norm, index > 0);
+        self.read_step_ahead(team, index);
         self.product(team, &[&layer.q, &layer.k, &layer.v]);
-        self.rotate(team);
-        self.store(team, index);
-        self.attend(team, index);
-        self.norm_attended(team, layer.attn_sub_norm.as_deref());
+        let by_rows = self.alone && self.cut_by_spans(team).is_none();
+        if by_rows {
+            self.step(team, index);
+        } else {
+            self.rotate(team);
+            self.store(team, index);
+            self.attend(team, index);
+        }
+        self.norm_attended(team, layer.attn_sub_norm.as_deref(), by_rows);
+        self.read_ahead(team, &layer.ffn_norm, |slot| self.first_gates(team, layer, slot));
         self.product(team, &[&layer.o]);
         self.norm_stream(team, &layer.ffn_norm, true);
+        let gain = layer.ffn_sub_norm.as_deref().unwrap_or(&[]);
+        self.read_ahead(team, gain, |slot| self.first_weights(team, &[&layer.down], slot));
         self.gate(team, layer);
         self.norm_gated(team, layer.ffn_sub_norm.as_deref());
+        if let Some(next) = weights.layers.get(index + 1) {
+            self.read_ahead(team, &next.attn_norm, |slot| {
+                self.first_weights(team, &[&next.q, &next.k, &next.v], slot)
+            });
+        }
         self.product(team, &[&layer.down]);
     }
 
@@ -111,15 +130,63 @@ impl Forward<'_> {
         norm.quantize_panels(team, acts, from, slots);
     }
 
-    fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
+    /// The same of what the heads read: in `queries` after a [`step`](Self::step).
+    fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>, stepped: bool) {
         let (heads, tokens) = (self.config.n_head_kv, self.rows.len());
         let share = self.config.group() * self.config.head_dim;
         let width = heads * share;
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
-        let Scratch { acts, between, slots, .. } = &mut *self.scratch;
+        let Scratch { acts, between, queries, slots, .. } = &mut *self.scratch;
         // Heads lie as panels do.
-        let from = PanelRows { values: &*between, panel: share, tokens };
+        let values = if stepped { &**queries } else { &**between };
+        let from = PanelRows { values, panel: share, tokens };
         norm.quantize_panels(team, acts, from, slots);
+    }
+
+    /// Lets threads that wait ask for what they read next: the leader for the gain of a norm, then each for weights.
+    fn read_ahead<'b>(&self, team: &Team<'_>, gain: &[f32], weights: impl Fn(usize) -> &'b [u8]) {
+        // More tokens leave the memory time enough.
+        if self.rows.len() <= FEW_ROWS {
+            team.read_ahead(|slot| {
+                let gain = if slot == 0 { bytemuck::cast_slice(gain) } else { &[] };
+                [gain, weights(slot), &[]]
+            });
+        }
+    }
+
+    /// The same before a step of one row: what its heads read, a gain, and weights.
+    fn read_step_ahead(&self, team: &Team<'_>, index: usize) {
+        let layer = &self.weights.layers[index];
+        let gain = layer.attn_sub_norm.as_deref().unwrap_or(&[]);
+        let weights = |slot| self.first_weights(team, &[&layer.o], slot);
+        let ([row], geometry) = (self.rows, self.geometry) else {
+            return self.read_ahead(team, gain, weights);
+        };
+        let page = &self.sequences[row.sequence].pages[row.position as usize / BLOCK];
+        let region = &page.bytes()[index * geometry.layer_bytes()..][..geometry.layer_bytes()];
+        let first = |slot| team.first_part(geometry.kv_heads, slot) * geometry.head_bytes();
+        team.read_ahead(|slot| {
+            let gain = if slot == 0 { bytemuck::cast_slice(gain) } else { &[] };
+            [&region[first(slot)..first(slot + 1)], gain, weights(slot)]
+        });
+    }
+
+    /// What a thread reads first of a product.
+    fn first_weights<'b>(
+        &self,
+        team: &Team<'_>,
+        matrices: &[&'b PackedMatrix],
+        slot: usize,
+    ) -> &'b [u8] {
+        if matrices[0].form() == Form::COLUMNS {
+            // Which are read is not known yet.
+            return &[];
+        }
+        let panels = matrices.iter().map(|matrix| matrix.panels()).sum();
+        let share = panels_per_part(team, panels, self.rows.len());
+        let part = team.first_part(panels.div_ceil(share), slot);
+        let (matrix, at) = within(matrices, part * share);
+        matrix.panel_range(at..matrix.panels())
     }
 
     /// Ternary products of the quantised rows with one or more matrices of one form, panel by panel into `between`.

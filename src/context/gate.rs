@@ -16,6 +16,21 @@ use crate::{
 };
 
 impl Forward<'_> {
+    /// What a thread reads first of the gate.
+    pub(super) fn first_gates<'b>(
+        &self,
+        team: &Team<'_>,
+        layer: &'b Layer,
+        slot: usize,
+    ) -> &'b [u8] {
+        let (unit, gate) = (self.scratch.panels.gated, &layer.gate);
+        let units = self.config.n_ff.div_ceil(unit);
+        let share = panels_per_part(team, units, self.rows.len());
+        let part = team.first_part(units.div_ceil(share), slot);
+        let first = part * share * unit / gate.form().rows();
+        gate.panel_range(first.min(gate.panels())..gate.panels())
+    }
+
     /// Gate and up, joined by the activation, unit by unit.
     pub(super) fn gate(&mut self, team: &Team<'_>, layer: &Layer) {
         let (kernels, tokens, activation) = (self.kernels, self.rows.len(), self.config.activation);

@@ -20,6 +20,7 @@ mod screening;
 mod sequences;
 mod shift;
 mod state;
+mod step;
 
 pub use cache::KvType;
 pub use eval::{EvalOptions, Evaluated, Item, Status, Want};

@@ -23,7 +23,7 @@ use crate::{
     model::{FEW, Pairs, Planes, RowMatrix},
     sampler::Screen,
     tensor::Lines,
-    threads::{Cut, Team},
+    threads::{Cut, Team, ask},
 };
 use std::{cmp::Ordering, ops::Range};
 
@@ -146,6 +146,11 @@ impl Screening {
                 Cut::new(&mut limits[2 * from * count..2 * to * count], 2 * PART_ROWS * count);
             let greatest = Cut::new(&mut greatest[groups], PART_ROWS / GROUP * count);
             let parts = (to - from).div_ceil(PART_ROWS);
+            let next = (vocab.min(to + POLL_ROWS) - to).div_ceil(PART_ROWS);
+            team.read_ahead(|slot| {
+                let first = vocab.min(to + team.first_part(next, slot) * PART_ROWS);
+                [head.planes.high(first..vocab), &[], &[]]
+            });
             team.run_parts(parts, limits, greatest, &mut slots, |part, limits, greatest, sums| {
                 let first = from + part * PART_ROWS;
                 let rows = first..first + limits.len() / (2 * count);
@@ -413,16 +418,18 @@ fn bound_rows(
     let HeadOf { planes, kernels, .. } = head;
     let (n, k) = (rows.len(), planes.k());
     let sums = &mut sums[..splits.len() * n];
-    let high = planes.high(rows.clone());
+    let (high, bounds) = (planes.high(rows.clone()), &planes.bounds()[rows.clone()]);
+    // What is needed once the sums are there.
+    ask(bounds);
+    ask(limits);
     if fast {
         let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));
         for ((p, q), sums) in terms.zip(sums.chunks_exact_mut(n)) {
             kernels.nibbles(PlaneOf { rows: high, k, codes: [p, q] }, sums);
         }
     } else {
-        kernels.states(StatesOf { high, middle: planes.middle(rows.clone()), k, codes }, sums);
+        kernels.states(StatesOf { high, middle: planes.middle(rows), k, codes }, sums);
     }
-    let bounds = &planes.bounds()[rows];
     let groups = greatest.chunks_exact_mut(n.div_ceil(GROUP));
     let out = limits.chunks_exact_mut(2 * n).zip(groups).zip(sums.chunks_exact(n));
     for (split, ((limits, greatest), sums)) in splits.iter().zip(out) {

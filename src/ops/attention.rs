@@ -34,13 +34,12 @@ pub enum KvBlock<'a> {
 }
 
 impl KvBlock<'_> {
-    /// Bytes from the keys of this block to those of another, wherever it lies.
-    pub(crate) fn bytes_to(&self, other: &Self) -> isize {
-        let start = |block: &KvBlock<'_>| match block {
-            KvBlock::F16 { keys, .. } => keys.as_ptr() as isize,
-            KvBlock::I8 { keys, .. } => keys.as_ptr() as isize,
-        };
-        start(other).wrapping_sub(start(self))
+    /// Where its keys lie.
+    pub(crate) fn address(&self) -> usize {
+        match self {
+            KvBlock::F16 { keys, .. } => keys.as_ptr().addr(),
+            KvBlock::I8 { keys, .. } => keys.as_ptr().addr(),
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! part, nor on which takes what.
 #![allow(unsafe_code)] // job pointers and disjoint parts cross threads here, and only here
 
+mod ahead;
 mod cpu;
 mod fp;
 mod joined;
@@ -18,11 +19,13 @@ mod share;
 mod sync;
 mod team;
 
+pub use ahead::Pieces;
+pub(crate) use ahead::ask;
 pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
 pub(crate) use joined::JoinedPool;
-pub use parts::{Cut, CutAt, Parts};
+pub use parts::{Cut, CutAt, CutEach, Parts};
 pub use team::Team;
 
 use crate::error::{Error, Result};
@@ -246,5 +249,21 @@ mod tests {
         assert_eq!(taken(0, 2), [Some(0), None]);
         ranges.fill(0);
         assert_eq!(taken(2, 1), [None]);
+    }
+
+    #[test]
+    fn pieces_are_asked_for_one_after_another_and_once() {
+        use ahead::{Ahead, LINE, LINES, MOST};
+        let (ahead, bytes) = (Ahead::new(2), vec![0u8; 2 * MOST]);
+        let asked = |thread| (0..).take_while(|_| ahead.ask(thread)).count();
+        assert_eq!(asked(1), 0, "nothing was said");
+        ahead.set(1, [&bytes[..10 * LINE], &[], &bytes[..5 * LINE]]);
+        assert_eq!((asked(0), asked(1), asked(1)), (0, 3 + 2, 0));
+        ahead.set(1, [&bytes, &[], &[]]);
+        assert_eq!(asked(1), MOST / LINE / LINES as usize, "no more than a part of a cache");
+        ahead.set(1, [&bytes, &bytes, &bytes]);
+        assert!(ahead.ask(1));
+        ahead.set(1, [&[], &[], &[]]);
+        assert_eq!(asked(1), 0, "what was said last counts");
     }
 }

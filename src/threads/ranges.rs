@@ -12,6 +12,11 @@ pub(super) struct Alone<T>(pub T);
 /// For each thread the first part that nobody took, in the upper half, and the end of its range.
 pub(super) struct Ranges(Vec<Alone<AtomicU64>>);
 
+/// The first of a thread's share of so many parts.
+pub(super) fn first(parts: usize, threads: usize, thread: usize) -> usize {
+    (parts as u64 * thread as u64 / threads as u64) as usize
+}
+
 impl Ranges {
     pub(super) fn new(threads: usize) -> Self {
         Self((0..threads).map(|_| Alone(AtomicU64::new(0))).collect())
@@ -23,11 +28,10 @@ impl Ranges {
     ///
     /// If there are more parts than 32 bits count.
     pub(super) fn fill(&self, parts: usize) {
-        let parts = u32::try_from(parts).expect("parts of a phase");
-        let threads = self.0.len() as u64;
-        let share = |thread: u64| u64::from(parts) * thread / threads;
-        for (thread, range) in (0..).zip(&self.0) {
-            range.0.store(share(thread) << 32 | share(thread + 1), Ordering::Relaxed);
+        u32::try_from(parts).expect("parts of a phase");
+        let first = |thread| first(parts, self.0.len(), thread) as u64;
+        for (thread, range) in self.0.iter().enumerate() {
+            range.0.store(first(thread) << 32 | first(thread + 1), Ordering::Relaxed);
         }
     }
 

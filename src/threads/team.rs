@@ -13,8 +13,9 @@
 
 use super::{
     HostJobs,
+    ahead::{Ahead, Pieces},
     parts::{Cut, Parts},
-    ranges::{Alone, Ranges},
+    ranges::{self, Alone, Ranges},
     sync::{
         AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Condvar, Mutex, Ordering, spin_loop,
         yield_now,
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     phase: Alone<AtomicU64>,
     out: Alone<AtomicU64>,
     ranges: Ranges,
+    ahead: Ahead,
     parked: AtomicU32,
     /// Points to the leader's `&Job`, valid while the phase is open or somebody is in.
     job: AtomicPtr<&'static Job<'static>>,
@@ -57,6 +59,7 @@ impl Shared {
             phase: Alone(AtomicU64::new(0)),
             out: Alone(AtomicU64::new(0)),
             ranges: Ranges::new(threads),
+            ahead: Ahead::new(threads),
             parked: AtomicU32::new(0),
             job: AtomicPtr::new(std::ptr::null_mut()),
             panic: Mutex::new(None),
@@ -69,7 +72,7 @@ impl Shared {
     pub(crate) fn work(&self, slot: usize) {
         let mut seen = 0;
         loop {
-            let word = self.next_phase(seen);
+            let word = self.next_phase(slot, seen);
             if word == STOP {
                 return;
             }
@@ -97,7 +100,7 @@ impl Shared {
     }
 
     /// Waits for an open phase after `seen`, or for the end.
-    fn next_phase(&self, seen: u64) -> u64 {
+    fn next_phase(&self, slot: usize, seen: u64) -> u64 {
         let fresh = |word: u64| word == STOP || word & OPEN != 0 && word / GENERATION > seen;
         let mut turns = 0u32;
         let mut since = None;
@@ -105,6 +108,9 @@ impl Shared {
             let word = self.phase.0.load(Ordering::SeqCst);
             if fresh(word) {
                 return word;
+            }
+            if self.ahead.ask(slot) {
+                continue;
             }
             turns += 1;
             if !turns.is_multiple_of(64) {
@@ -150,6 +156,9 @@ impl Shared {
                 let inside = self.0.phase.0.fetch_and(!OPEN, Ordering::SeqCst) & COUNT;
                 let mut turns = 0u32;
                 while self.0.out.0.load(Ordering::Acquire) != inside {
+                    if self.0.ahead.ask(0) {
+                        continue;
+                    }
                     turns += 1;
                     if turns.is_multiple_of(256) { yield_now() } else { spin_loop() }
                 }
@@ -212,6 +221,20 @@ impl<'a> Team<'a> {
             Kind::Leader(shared) => shared.threads,
             Kind::Host(_, threads) => threads,
         }
+    }
+
+    /// Says what each thread reads in a phase to come: `of(slot)` is what it asks for while it waits, one piece after another.
+    /// Any pieces will do: nothing is read.
+    pub fn read_ahead<'b>(&self, of: impl Fn(usize) -> Pieces<'b>) {
+        if let Kind::Leader(shared) = self.0 {
+            (0..shared.threads).for_each(|slot| shared.ahead.set(slot, of(slot)));
+        }
+    }
+
+    /// The part of a phase that a thread takes first, of so many parts.
+    #[must_use]
+    pub fn first_part(&self, parts: usize, slot: usize) -> usize {
+        ranges::first(parts, self.threads(), slot)
     }
 
     /// Runs `part(i, slot)` once for each `i < parts`. No two calls share a slot at one time.
