@@ -45,6 +45,12 @@ impl Forward<'_> {
             steps.push(Step { row, position, earlier, region });
         }
         steps.sort_unstable_by_key(|step| step.row);
+        // Where a row's keys begin: those of the first head, in the first page.
+        let first = |step: &Step<'_>| {
+            let first = step.earlier.first().map(|page| page.head(geometry, layer, 0));
+            first.map_or(step.region.as_ptr().addr(), |first| first.address())
+        };
+        let starts: Vec<usize> = steps.iter().map(first).collect();
         let (rows, regions): (Vec<_>, Vec<_>) =
             steps.into_iter().map(|step| ((step.position, step.earlier), step.region)).unzip();
         let Scratch { between, queries, angles, slots, panels, .. } = &mut *self.scratch;
@@ -73,9 +79,8 @@ impl Forward<'_> {
                 store(geometry, region, position % BLOCK, 1, |_| (&*key, &*value));
                 let last = Some(geometry.block(region));
                 let run = Run { rows: row..row + 1, sequence: all[row].sequence, position };
-                // The next head's first block lies behind this one's, in the first page.
-                let first = pages.first().map(|page| page.head(geometry, layer, head)).or(last);
-                let then = first.map(|first| first.address() + geometry.head_bytes());
+                let next = ((part + 1) / tokens, (part + 1) % tokens);
+                let then = Some(starts[next.1] + next.0 * geometry.head_bytes());
                 let blocks = Blocks { pages, last, then, geometry, layer, head };
                 attend_run(kernels, queries, &run, blocks, states, out);
             },
