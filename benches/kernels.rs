@@ -13,7 +13,7 @@ use tern::kernels::{
     Acts, BLOCK, Code, Form, Inputs, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put,
     RowScale, RowType, RowsOf,
     lookup::{Indexed, Room, TOKENS, index_bytes},
-    screen::{PairsOf, PlaneOf, Split},
+    screen::{PairsOf, PlaneOf, RowSums, Split},
 };
 
 #[path = "../examples/bench/probe.rs"]
@@ -181,12 +181,21 @@ fn head(criterion: &mut Criterion) {
     let k = 2560;
     let state = floats(k, &mut rng);
     let (mut first, mut second) = (vec![0; k], vec![0; k]);
-    Split::new(&state, &mut first, &mut second);
     let (mut high, mut middle, mut low) = (vec![0; k / 2], vec![0; k / 4], vec![0; k / 4]);
     let planes = [&mut high[..], &mut middle, &mut low];
-    Kernels::best().split_row(&floats(k, &mut rng), planes);
+    let split = Split::new(&state, &mut first, &mut second);
+    let bounds = vec![Kernels::best().split_row(&floats(k, &mut rng), planes); 256];
     for table in Kernels::available() {
         let mut group = criterion.benchmark_group(format!("{}/head", table.name()));
+        for (kind, likely) in [("sure", false), ("likely", true)] {
+            let (sums, mut out) = (vec![[1000; 2]; bounds.len()], vec![0.0; 2 * bounds.len()]);
+            group.throughput(Throughput::Elements(bounds.len() as u64));
+            group.bench_function(format!("limits, {kind}"), |bencher| {
+                let (score, upper) = out.split_at_mut(bounds.len());
+                let rows = RowSums { bounds: &bounds, sums: &sums, likely };
+                bencher.iter(|| table.limits(&split, black_box(rows), score, upper));
+            });
+        }
         for (place, size) in [("near", NEAR), ("far", FAR)] {
             if table.name() == "scalar" && place == "far" {
                 continue;

@@ -39,6 +39,7 @@ use super::Kernels;
 
 /// What is known of one row besides its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[repr(C)]
 pub struct RowBounds {
     /// `s`: what one step of a code is worth.
     pub step: f32,
@@ -56,13 +57,21 @@ pub struct Split {
     /// Sums of the codes.
     sums: [f64; 2],
     /// `a`.
-    step: f64,
+    pub(super) step: f64,
     /// At least `|h|`.
-    norm: f32,
+    pub(super) norm: f32,
     /// What multiplies `E + |r|` in the bound.
-    slack: f32,
+    pub(super) slack: f32,
     /// At least `a/256 * sum |q_i|`.
-    cross: f32,
+    pub(super) cross: f32,
+}
+
+/// What the bits that are known of a row's codes are worth, and what the others are taken for.
+pub(super) struct Known {
+    /// Of one in the first sum.
+    pub worth: i32,
+    /// What each sum has too much.
+    pub offsets: [f64; 2],
 }
 
 /// Rows of the plane of nibbles that share the loads of their codes, and lie line by line.
@@ -243,7 +252,11 @@ pub(super) fn limits(split: &Split, rows: RowSums<'_>, score: &mut [f32], upper:
 }
 
 /// What the fast mode leaves to chance: a score this many deviations off, about one in 10^10.
-const DEVIATIONS: f32 = 6.5;
+pub(super) const DEVIATIONS: f32 = 6.5;
+/// 16 / sqrt(12): the deviation of an even spread over 16.
+pub(super) const SPREAD: f32 = 4.618_802;
+/// `m` where the low pairs are not known.
+pub(super) const MOST_COARSE: f32 = 6.0;
 
 /// The middle of what is not known of a code below the bits that are: of four bits, and of two.
 const FOUR_BITS: f64 = 7.5;
@@ -292,11 +305,18 @@ impl Split {
         }
     }
 
-    /// A score of what is known of a row: `first` are its sums with the first term, the middle of what is not known left out.
+    /// What is known of codes by their high nibbles (likely), or by the middle pairs too. What is not is taken for its middle.
+    pub(super) fn known(&self, likely: bool) -> Known {
+        let (worth, unknown) = if likely { (16, FOUR_BITS) } else { (4, TWO_BITS) };
+        let offsets = [(128.0 - unknown) * self.sums[0], (128.0 - FOUR_BITS) * self.sums[1]];
+        Known { worth, offsets }
+    }
+
+    /// A score of what is known of a row, from its sums with both terms.
     #[inline(always)]
-    fn score(&self, row: &RowBounds, first: i32, second: i32, unknown: f64) -> f32 {
-        let first = f64::from(first) - (128.0 - unknown) * self.sums[0];
-        let second = 16.0 * f64::from(second) - (128.0 - FOUR_BITS) * self.sums[1];
+    fn score(&self, row: &RowBounds, known: &Known, sums: [i32; 2]) -> f32 {
+        let first = f64::from(known.worth * sums[0]) - known.offsets[0];
+        let second = 16.0 * f64::from(sums[1]) - known.offsets[1];
         ((first + second / 256.0) * (f64::from(row.step) * self.step)) as f32
     }
 
@@ -312,8 +332,8 @@ impl Split {
     #[inline(always)]
     #[must_use]
     pub fn coarse(&self, row: &RowBounds, sums: [i32; 2]) -> (f32, f32) {
-        let score = self.score(row, 4 * sums[0], sums[1], TWO_BITS);
-        (score, above(score, self.bound(row, row.coarse, 6.0, score.abs())))
+        let score = self.score(row, &self.known(false), sums);
+        (score, above(score, self.bound(row, row.coarse, MOST_COARSE, score.abs())))
     }
 
     /// The same from the sums of the high nibbles alone, likely instead of sure: six and a half deviations, if what is left out
@@ -321,9 +341,8 @@ impl Split {
     #[inline(always)]
     #[must_use]
     pub fn likely(&self, row: &RowBounds, sums: [i32; 2]) -> (f32, f32) {
-        let score = self.score(row, 16 * sums[0], sums[1], FOUR_BITS);
-        // 16 / sqrt(12) is the deviation of an even spread over 16.
-        (score, above(score, DEVIATIONS * (row.step * 4.618_802 * self.norm)))
+        let score = self.score(row, &self.known(true), sums);
+        (score, above(score, DEVIATIONS * (row.step * SPREAD * self.norm)))
     }
 
     /// Finer, of a row whose [`coarse`](Self::coarse) score is known, from the sum of its low pairs.

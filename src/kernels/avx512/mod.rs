@@ -15,6 +15,7 @@ mod dots;
 mod float;
 mod gather;
 mod inputs;
+mod limits;
 mod nibbles;
 mod ordered;
 mod pairs;
@@ -51,7 +52,7 @@ macro_rules! table {
             row_dots: rows::row_dots,
             sparse: sparse::SPARSE,
             split_row,
-            limits,
+            limits: limits::limits,
             nibbles: nibbles::nibbles,
             pairs: pairs::pairs,
             states: Some(states::states),

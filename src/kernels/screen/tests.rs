@@ -120,6 +120,47 @@ fn no_score_leaves_its_bound() {
     }
 }
 
+/// Every table gives the bits of the scalar one, strange bounds included.
+#[test]
+fn limits_of_all_tables_are_the_same() {
+    let mut rng = fastrand::Rng::with_seed(5);
+    let count = 77;
+    let (mut first, mut second) = (vec![0; 128], vec![0; 128]);
+    let state: Vec<f32> = (0..128).map(|_| normal(&mut rng)).collect();
+    let split = Split::new(&state, &mut first, &mut second);
+    let mut bounds: Vec<RowBounds> = (0..count)
+        .map(|_| {
+            let mut one = || rng.f32() * 10f32.powi(rng.i32(-30..30));
+            RowBounds { step: one(), rest: one(), coarse: one(), norm: one() }
+        })
+        .collect();
+    let sums: Vec<[i32; 2]> =
+        (0..count).map(|_| [rng.i32(-(1 << 26)..1 << 26), rng.i32(-(1 << 26)..1 << 26)]).collect();
+    for (row, odd) in
+        [f32::NAN, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE / 8.0, 0.0].iter().enumerate()
+    {
+        bounds[3 * row].step = *odd;
+        bounds[3 * row + 16].coarse = *odd;
+        bounds[3 * row + 34].norm = *odd;
+    }
+    for likely in [false, true] {
+        let of = |table: &Kernels| {
+            let (mut score, mut upper) = (vec![0.0; count], vec![0.0; count]);
+            let rows = RowSums { bounds: &bounds, sums: &sums, likely };
+            table.limits(&split, rows, &mut score, &mut upper);
+            // One NaN is as good as another.
+            let bits = |x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
+            let said = |(score, upper)| [bits(score), bits(upper)];
+            score.into_iter().zip(upper).map(said).collect::<Vec<_>>()
+        };
+        let want = of(Kernels::scalar());
+        assert!(want.iter().any(|[_, upper]| f32::from_bits(*upper).is_nan()), "strange values");
+        for table in Kernels::available() {
+            assert_eq!(of(table), want, "{}, likely: {likely}", table.name());
+        }
+    }
+}
+
 /// The planes of a row hold what the plainest code says of each value.
 #[test]
 fn codes_are_the_nearest_steps() {
