@@ -144,6 +144,49 @@ fn long_sequences_cross_spans_alike() {
 }
 
 #[test]
+fn sequences_side_by_side_step_as_each_alone() {
+    let model = seed_model(Kernels::best().name());
+    let tokens = prompt(640);
+    let lengths = [1, 63, 129, 600];
+    for kv_type in [KvType::F16, KvType::I8] {
+        let options = |threads| ContextOptions {
+            n_ctx: 700,
+            n_seq_max: lengths.len(),
+            pool: pool(threads),
+            kv_type,
+            ..ContextOptions::default()
+        };
+        let bits = |row: &[f32]| row.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        // Rows of a prompt attend together.
+        let mut alone = Context::new(&model, options(1)).expect("small");
+        let mut want = Vec::new();
+        for (sequence, len) in lengths.into_iter().enumerate() {
+            let options = EvalOptions { sequence, ..EvalOptions::default() };
+            alone.eval(&tokens[..len + 6], options).expect("fits");
+            want.push(bits(alone.logits(0).expect("kept")));
+        }
+        for threads in [1, 3] {
+            let mut together = Context::new(&model, options(threads)).expect("small");
+            for (sequence, len) in lengths.into_iter().enumerate() {
+                let options = EvalOptions { sequence, ..EvalOptions::default() };
+                together.eval(&tokens[..len], options).expect("fits");
+            }
+            // A row of each at a time, in an order that is not the sequences'.
+            let order = [2, 0, 3, 1];
+            for step in 0..6 {
+                let item =
+                    |i: usize| Item { token: tokens[lengths[i] + step], sequence: i, want: true };
+                together.eval_items(&order.map(item), EvalOptions::default()).expect("fits");
+            }
+            for (row, sequence) in order.into_iter().enumerate() {
+                let got = bits(together.logits(row).expect("kept"));
+                assert!(got == want[sequence], "{kv_type:?}, {threads} threads, {sequence}");
+            }
+        }
+    }
+}
+
+#[test]
 fn forks_trims_budgets_and_batches_do_not_matter() {
     let model = seed_model(Kernels::best().name());
     let (a, b) = (prompt(90), prompt(120).split_off(80));

@@ -80,10 +80,11 @@ impl Forward<'_> {
         self.read_ahead(team, gain, |slot| self.first_weights(team, &[&layer.down], slot));
         self.gate(team, layer);
         self.norm_gated(team, layer.ffn_sub_norm.as_deref());
-        if let Some(next) = weights.layers.get(index + 1) {
-            self.read_ahead(team, &next.attn_norm, |slot| {
+        match weights.layers.get(index + 1) {
+            Some(next) => self.read_ahead(team, &next.attn_norm, |slot| {
                 self.first_weights(team, &[&next.q, &next.k, &next.v], slot)
-            });
+            }),
+            None => self.read_ahead(team, &[], |_| &[]),
         }
         self.product(team, &[&layer.down]);
     }

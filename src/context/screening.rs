@@ -147,9 +147,12 @@ impl Screening {
             let greatest = Cut::new(&mut greatest[groups], PART_ROWS / GROUP * count);
             let parts = (to - from).div_ceil(PART_ROWS);
             let next = (vocab.min(to + POLL_ROWS) - to).div_ceil(PART_ROWS);
-            team.read_ahead(|slot| {
-                let first = vocab.min(to + team.first_part(next, slot) * PART_ROWS);
-                [head.planes.high(first..vocab), &[], &[]]
+            team.read_ahead(|slot| match next {
+                0 => [&[], &[], &[]],
+                _ => {
+                    let first = to + team.first_part(next, slot) * PART_ROWS;
+                    [head.planes.high(first..vocab), &[], &[]]
+                }
             });
             team.run_parts(parts, limits, greatest, &mut slots, |part, limits, greatest, sums| {
                 let first = from + part * PART_ROWS;
