@@ -64,6 +64,8 @@ fn two_phases(workers: usize, spin: Duration) {
         for phase in 0..2u32 {
             let mut out = [0u32; 3];
             let mut slots = vec![0usize; workers + 1];
+            // Who waits asks for this meanwhile.
+            team.read_ahead(|_| [&[0; 300], &[], &[]]);
             team.run_parts(
                 3,
                 Cut::new(&mut out, 1),

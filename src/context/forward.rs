@@ -148,10 +148,7 @@ impl Forward<'_> {
     fn read_ahead<'b>(&self, team: &Team<'_>, gain: &[f32], weights: impl Fn(usize) -> &'b [u8]) {
         // More tokens leave the memory time enough.
         if self.rows.len() <= FEW_ROWS {
-            team.read_ahead(|slot| {
-                let gain = if slot == 0 { bytemuck::cast_slice(gain) } else { &[] };
-                [gain, weights(slot), &[]]
-            });
+            team.read_ahead(|slot| [for_leader(slot, gain), weights(slot), &[]]);
         }
     }
 
@@ -167,8 +164,7 @@ impl Forward<'_> {
         let region = &page.bytes()[index * geometry.layer_bytes()..][..geometry.layer_bytes()];
         let first = |slot| team.first_part(geometry.kv_heads, slot) * geometry.head_bytes();
         team.read_ahead(|slot| {
-            let gain = if slot == 0 { bytemuck::cast_slice(gain) } else { &[] };
-            [&region[first(slot)..first(slot + 1)], gain, weights(slot)]
+            [&region[first(slot)..first(slot + 1)], for_leader(slot, gain), weights(slot)]
         });
     }
 
@@ -231,6 +227,11 @@ impl Forward<'_> {
             },
         );
     }
+}
+
+/// The bytes of a gain for the leader, which norms; none for others.
+fn for_leader(slot: usize, gain: &[f32]) -> &[u8] {
+    if slot == 0 { bytemuck::cast_slice(gain) } else { &[] }
 }
 
 /// The matrix in which a panel of all of them lies, and where.
