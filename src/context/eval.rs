@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Rows of the vocabulary between two looks at the clock and the cancel token.
+const POLL_ROWS: usize = 4096;
 /// The most tokens of a pass under a time budget: a pass then ends soon.
 const BUDGET_ROWS: usize = 8;
 
@@ -90,6 +92,11 @@ pub(super) struct Poll<'a> {
 impl<'a> Poll<'a> {
     pub(super) fn new(budget: Option<Duration>, cancel: Option<&'a Cancel>) -> Self {
         Self { deadline: budget.map(|budget| Instant::now() + budget), cancel, units: 0 }
+    }
+
+    /// Rows of the vocabulary between two questions; all of them if the answer is known.
+    pub(super) fn rows(&self) -> usize {
+        if self.deadline.is_none() && self.cancel.is_none() { usize::MAX } else { POLL_ROWS }
     }
 
     /// `None` to go on with one unit more.

@@ -13,8 +13,6 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Rows between two looks at the clock and the cancel token.
-pub(super) const POLL_ROWS: usize = 4096;
 /// Rows of one part of the work.
 pub(super) const PART_ROWS: usize = 256;
 
@@ -196,7 +194,7 @@ impl Context {
                 if let Some(status) = poll.stop() {
                     return Some(status);
                 }
-                let end = vocab.min(done + POLL_ROWS);
+                let end = vocab.min(done.saturating_add(poll.rows()));
                 team.run_parts(
                     (end - done).div_ceil(PART_ROWS),
                     Cut::new(&mut logits[done..end], PART_ROWS),

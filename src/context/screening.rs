@@ -12,7 +12,7 @@
 
 use super::{
     eval::{Poll, Status},
-    head::{PART_ROWS, POLL_ROWS},
+    head::PART_ROWS,
 };
 use crate::{
     error::{Error, Result, try_zeroed},
@@ -140,13 +140,14 @@ impl Screening {
                 let sums = || try_zeroed(count * PART_ROWS, "sums of a head's rows");
                 slots = (0..team.threads()).map(|_| sums()).collect::<Result<_>>()?;
             }
-            let (from, to) = (progress.done, vocab.min(progress.done + POLL_ROWS));
+            let end = |from: usize| vocab.min(from.saturating_add(poll.rows()));
+            let (from, to) = (progress.done, end(progress.done));
             let groups = from / GROUP * count..to.div_ceil(GROUP) * count;
             let limits =
                 Cut::new(&mut limits[2 * from * count..2 * to * count], 2 * PART_ROWS * count);
             let greatest = Cut::new(&mut greatest[groups], PART_ROWS / GROUP * count);
             let parts = (to - from).div_ceil(PART_ROWS);
-            let next = (vocab.min(to + POLL_ROWS) - to).div_ceil(PART_ROWS);
+            let next = (end(to) - to).div_ceil(PART_ROWS);
             team.read_ahead(|slot| match next {
                 0 => [&[], &[], &[]],
                 _ => {
