@@ -48,7 +48,7 @@ use threads::{
 
 /// Two phases on a leader and some workers; every part must be done exactly once, and everybody must leave.
 fn two_phases(workers: usize, spin: Duration) {
-    let shared = Arc::new(Shared::new(workers + 1, spin));
+    let shared = Arc::new(Shared::new(workers + 1, spin, workers + 1));
     let left = Arc::new(AtomicUsize::new(0));
     let handles: Vec<_> = (1..=workers)
         .map(|slot| {
@@ -102,7 +102,7 @@ fn parts_are_done_once_and_workers_leave() {
 fn a_panicking_part_reaches_the_leader_and_nobody_stays() {
     shuttle::check_random(
         || {
-            let shared = Arc::new(Shared::new(2, Duration::ZERO));
+            let shared = Arc::new(Shared::new(2, Duration::ZERO, 1));
             let worker = {
                 let shared = Arc::clone(&shared);
                 shuttle::thread::spawn(move || shared.work(1))

@@ -26,8 +26,14 @@ const PIECES: usize = 3;
 pub(super) struct Ahead(Vec<Alone<[AtomicU64; PIECES]>>);
 
 impl Ahead {
+    /// For so many threads. None of them asks where they are more than the cores: somebody else has use for the core of one that waits.
     pub(super) fn new(threads: usize) -> Self {
         Self((0..threads).map(|_| Alone([const { AtomicU64::new(0) }; PIECES])).collect())
+    }
+
+    /// Threads that ask.
+    pub(super) fn threads(&self) -> usize {
+        self.0.len()
     }
 
     /// Says what a thread reads next. The bytes need not stay: nothing is read here.
@@ -41,10 +47,9 @@ impl Ahead {
 
     /// Asks for a few of a thread's lines; false if there are none.
     pub(super) fn ask(&self, thread: usize) -> bool {
-        let words = self.0[thread].0.iter().map(|word| (word, word.load(Ordering::Relaxed)));
-        let Some((word, now)) = words.into_iter().find(|(_, now)| now & COUNT > 0) else {
-            return false;
-        };
+        let words = self.0.get(thread).map_or(&[][..], |words| &words.0);
+        let mut words = words.iter().map(|word| (word, word.load(Ordering::Relaxed)));
+        let Some((word, now)) = words.find(|(_, now)| now & COUNT > 0) else { return false };
         let first = now >> COUNT_BITS;
         let lines = LINES.min(now & COUNT);
         let next = (first + lines) << COUNT_BITS | ((now & COUNT) - lines);

@@ -70,6 +70,8 @@ pub struct ThreadPool(Arc<Inner>);
 struct Inner {
     threads: usize,
     spin: Duration,
+    /// Threads that the cores run at one time.
+    at_once: usize,
     kind: Kind,
 }
 
@@ -115,13 +117,15 @@ impl ThreadPool {
             Kind::Own(pool)
         };
         let spin = options.spin.unwrap_or(Duration::from_micros(50));
-        Ok(Self(Arc::new(Inner { threads, spin, kind })))
+        let at_once =
+            std::thread::available_parallelism().map_or(threads, |cores| threads.min(cores.get()));
+        Ok(Self(Arc::new(Inner { threads, spin, at_once, kind })))
     }
 
     /// A pool of the calling thread alone.
     #[must_use]
     pub fn single() -> Self {
-        Self(Arc::new(Inner { threads: 1, spin: Duration::ZERO, kind: Kind::Single }))
+        Self(Arc::new(Inner { threads: 1, spin: Duration::ZERO, at_once: 1, kind: Kind::Single }))
     }
 
     /// How many parts work is cut into.
@@ -141,7 +145,7 @@ impl ThreadPool {
             Kind::Single => f(&Team::alone()),
             Kind::Host(host) => f(&Team::host(&**host, inner.threads)),
             Kind::Own(pool) => {
-                let shared = team::Shared::new(inner.threads, inner.spin);
+                let shared = team::Shared::new(inner.threads, inner.spin, inner.at_once);
                 pool.in_place_scope(|scope| {
                     let team = Team::leader(&shared);
                     for slot in 1..inner.threads {
@@ -249,6 +253,9 @@ mod tests {
         assert_eq!(taken(0, 2), [Some(0), None]);
         ranges.fill(0);
         assert_eq!(taken(2, 1), [None]);
+        ranges.fill(6);
+        assert_eq!(taken(4, 2), [Some(2), Some(3)], "the second thread of a range");
+        assert_eq!(taken(1, 1), [Some(5)], "what is left of the next");
     }
 
     #[test]
@@ -265,5 +272,6 @@ mod tests {
         assert!(ahead.ask(1));
         ahead.set(1, [&[], &[], &[]]);
         assert_eq!(asked(1), 0, "what was said last counts");
+        assert!(!Ahead::new(0).ask(1), "threads that share cores");
     }
 }

@@ -9,7 +9,7 @@ use super::sync::{AtomicU64, Ordering};
 #[repr(align(128))]
 pub(super) struct Alone<T>(pub T);
 
-/// For each thread the first part that nobody took, in the upper half, and the end of its range.
+/// For each thread, or several where they share a core, the first part that nobody took, in the upper half, and the end of its range.
 pub(super) struct Ranges(Vec<Alone<AtomicU64>>);
 
 /// The first of a thread's share of so many parts.
@@ -35,9 +35,14 @@ impl Ranges {
         }
     }
 
+    /// How many ranges there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// A part that nobody else took.
     pub(super) fn take(&self, thread: usize) -> Option<usize> {
-        let (before, from) = self.0.split_at(thread);
+        let (before, from) = self.0.split_at(thread % self.0.len());
         let (own, after) = from.split_first()?;
         own.take(|front, end| (front, (front + 1, end))).or_else(|| {
             after

@@ -10,7 +10,7 @@ impl Team<'_> {
     /// cores finish first.
     #[must_use]
     pub fn share(&self, units: usize, fewest: usize) -> usize {
-        share(units, self.threads(), fewest)
+        share(units, self.at_once(), fewest)
     }
 }
 

@@ -52,14 +52,15 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(threads: usize, spin: Duration) -> Self {
+    /// `at_once`: how many of the threads the cores run at one time.
+    pub(crate) fn new(threads: usize, spin: Duration, at_once: usize) -> Self {
         Self {
             threads,
             spin,
             phase: Alone(AtomicU64::new(0)),
             out: Alone(AtomicU64::new(0)),
-            ranges: Ranges::new(threads),
-            ahead: Ahead::new(threads),
+            ranges: Ranges::new(at_once),
+            ahead: Ahead::new(if at_once < threads { 0 } else { threads }),
             parked: AtomicU32::new(0),
             job: AtomicPtr::new(std::ptr::null_mut()),
             panic: Mutex::new(None),
@@ -223,11 +224,19 @@ impl<'a> Team<'a> {
         }
     }
 
+    /// Slots that the cores work on at once.
+    pub(super) fn at_once(&self) -> usize {
+        match self.0 {
+            Kind::Leader(shared) => shared.ranges.count(),
+            Kind::Alone | Kind::Host(..) => self.threads(),
+        }
+    }
+
     /// Says what each thread reads in a phase to come: `of(slot)` is what it asks for while it waits, one piece after another.
     /// Any pieces will do: nothing is read.
     pub fn read_ahead<'b>(&self, of: impl Fn(usize) -> Pieces<'b>) {
         if let Kind::Leader(shared) = self.0 {
-            (0..shared.threads).for_each(|slot| shared.ahead.set(slot, of(slot)));
+            (0..shared.ahead.threads()).for_each(|slot| shared.ahead.set(slot, of(slot)));
         }
     }
 
