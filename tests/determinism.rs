@@ -147,7 +147,8 @@ fn long_sequences_cross_spans_alike() {
 fn sequences_side_by_side_step_as_each_alone() {
     let model = seed_model(Kernels::best().name());
     let tokens = prompt(640);
-    let lengths = [1, 63, 129, 600];
+    // More rows than are cut by spans where a sequence is long.
+    let lengths = [1, 63, 129, 300, 600];
     for kv_type in [KvType::F16, KvType::I8] {
         let options = |threads| ContextOptions {
             n_ctx: 700,
@@ -172,7 +173,7 @@ fn sequences_side_by_side_step_as_each_alone() {
                 together.eval(&tokens[..len], options).expect("fits");
             }
             // A row of each at a time, in an order that is not the sequences'.
-            let order = [2, 0, 3, 1];
+            let order = [2, 0, 4, 3, 1];
             for step in 0..6 {
                 let item =
                     |i: usize| Item { token: tokens[lengths[i] + step], sequence: i, want: true };

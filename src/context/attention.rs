@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     kernels::{BLOCK, Kernels, KvBlock, Online, PanelRows, Put, SPAN, finish},
+    model::Config,
     threads::{Cut, CutAt, Team},
 };
 use std::{ops::Range, sync::Arc};
@@ -53,12 +54,10 @@ impl Forward<'_> {
     pub(super) fn rotate(&mut self, team: &Team<'_>) {
         let (config, kernels, tokens) = (self.config, self.kernels, self.rows.len());
         let (heads, kv) = (config.n_head * config.head_dim, config.n_head_kv * config.head_dim);
-        let scale = 1.0 / (config.head_dim as f32).sqrt();
         let Scratch { between, queries, keys_values, angles, slots, panels, .. } =
             &mut *self.scratch;
         let (qkv, angles, panel) = (&*between, &*angles, panels.dense);
-        let keys_at = heads.next_multiple_of(panel);
-        let values_at = keys_at + kv.next_multiple_of(panel);
+        let (keys_at, values_at) = keys_and_values(config, panel);
         let side = kernels.layout().width(tokens).min(tokens.div_ceil(team.threads()));
         team.run_parts(
             tokens.div_ceil(side),
@@ -79,10 +78,7 @@ impl Forward<'_> {
                     rows.zip(keys_values.chunks_exact_mut(2 * kv)).enumerate()
                 {
                     let angles = &angles[(first + i) * config.rope_dim..][..config.rope_dim];
-                    kernels.rotate(queries, config.head_dim, config.rope_pairs, angles);
-                    for query in queries {
-                        *query *= scale;
-                    }
+                    rotate_queries(kernels, config, angles, queries);
                     kernels.rotate(keys, config.head_dim, config.rope_pairs, angles);
                     out[..kv].copy_from_slice(keys);
                     out[kv..].copy_from_slice(values);
@@ -229,14 +225,26 @@ impl Forward<'_> {
     }
 }
 
-/// Queries of one kv head for the rows of a run: `[rows][group][head_dim]`.
-fn collect_queries(
-    queries: &[f32],
-    config: &crate::model::Config,
-    head: usize,
-    run: &Run,
-    out: &mut [f32],
+/// Where keys and values begin among the products: behind whole panels of what comes before.
+pub(super) fn keys_and_values(config: &Config, panel: usize) -> (usize, usize) {
+    let keys = (config.n_head * config.head_dim).next_multiple_of(panel);
+    (keys, keys + (config.n_head_kv * config.head_dim).next_multiple_of(panel))
+}
+
+/// Rotates queries of one row; they take the softmax scale.
+pub(super) fn rotate_queries(
+    kernels: &Kernels,
+    config: &Config,
+    angles: &[f32],
+    queries: &mut [f32],
 ) {
+    kernels.rotate(queries, config.head_dim, config.rope_pairs, angles);
+    let scale = 1.0 / (config.head_dim as f32).sqrt();
+    queries.iter_mut().for_each(|query| *query *= scale);
+}
+
+/// Queries of one kv head for the rows of a run: `[rows][group][head_dim]`.
+fn collect_queries(queries: &[f32], config: &Config, head: usize, run: &Run, out: &mut [f32]) {
     let share = config.group() * config.head_dim;
     for (row, out) in run.rows.clone().zip(out.chunks_exact_mut(share)) {
         out.copy_from_slice(&queries[(row * config.n_head_kv + head) * share..][..share]);

@@ -25,7 +25,7 @@ use crate::{
 const COLUMNS_PAY: usize = 40;
 
 /// Tokens of a pass up to which weights come from memory no faster than they are used.
-pub(super) const FEW_ROWS: usize = 8;
+const AHEAD_ROWS: usize = 8;
 
 /// What one pass over the weights works with.
 pub(super) struct Forward<'a> {
@@ -147,7 +147,7 @@ impl Forward<'_> {
     /// Lets threads that wait ask for what they read next: the leader for the gain of a norm, then each for weights.
     fn read_ahead<'b>(&self, team: &Team<'_>, gain: &[f32], weights: impl Fn(usize) -> &'b [u8]) {
         // More tokens leave the memory time enough.
-        if self.rows.len() <= FEW_ROWS {
+        if self.rows.len() <= AHEAD_ROWS {
             team.read_ahead(|slot| [for_leader(slot, gain), weights(slot), &[]]);
         }
     }

@@ -2,7 +2,7 @@
 //! head of one row, so that nobody waits in between, and a thread finds in its caches what it stored.
 
 use super::{
-    attention::{Blocks, Run, attend_run},
+    attention::{Blocks, Run, attend_run, keys_and_values, rotate_queries},
     cache::{Page, store},
     forward::Forward,
     scratch::{Scratch, Slot},
@@ -29,7 +29,6 @@ impl Forward<'_> {
         let (config, kernels, tokens) = (self.config, self.kernels, self.rows.len());
         let (dim, geometry, all) = (config.head_dim, self.geometry, self.rows);
         let share = config.group() * dim;
-        let scale = 1.0 / (dim as f32).sqrt();
         let mut steps: Vec<Step<'_>> = Vec::with_capacity(tokens);
         let mut order: Vec<usize> = (0..tokens).collect();
         order.sort_unstable_by_key(|row| self.rows[*row].sequence);
@@ -55,8 +54,7 @@ impl Forward<'_> {
             steps.into_iter().map(|step| ((step.position, step.earlier), step.region)).unzip();
         let Scratch { between, queries, angles, slots, panels, .. } = &mut *self.scratch;
         let (heads, panel) = (config.n_head * dim, panels.dense);
-        let keys_at = heads.next_multiple_of(panel);
-        let values_at = keys_at + (config.n_head_kv * dim).next_multiple_of(panel);
+        let (keys_at, values_at) = keys_and_values(config, panel);
         let from = PanelRows { values: &*between, panel, tokens };
         team.run_parts(
             config.n_head_kv * tokens,
@@ -73,8 +71,7 @@ impl Forward<'_> {
                 kernels.gather(from, (row, keys_at + head * dim), Put::Over, dim, key);
                 kernels.gather(from, (row, values_at + head * dim), Put::Over, dim, value);
                 let angles = &angles[row * config.rope_dim..][..config.rope_dim];
-                kernels.rotate(queries, dim, config.rope_pairs, angles);
-                queries.iter_mut().for_each(|query| *query *= scale);
+                rotate_queries(kernels, config, angles, queries);
                 kernels.rotate(key, dim, config.rope_pairs, angles);
                 store(geometry, region, position % BLOCK, 1, |_| (&*key, &*value));
                 let last = Some(geometry.block(region));
