@@ -1,5 +1,4 @@
-//! Scores and bounds of the head's rows, sixteen at a time: the steps of `Split::coarse` and `Split::likely` in their order, where
-//! the compiler takes row after row.
+//! Scores and bounds of the head's rows, sixteen at a time: the steps of `Split::coarse` and `Split::likely` in their order.
 
 use super::{load_i32, load_ps, store_ps};
 use crate::kernels::screen::{
