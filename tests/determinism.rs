@@ -147,7 +147,6 @@ fn long_sequences_cross_spans_alike() {
 fn sequences_side_by_side_step_as_each_alone() {
     let model = seed_model(Kernels::best().name());
     let tokens = prompt(640);
-    // More rows than are cut by spans where a sequence is long.
     let lengths = [1, 63, 129, 300, 600];
     for kv_type in [KvType::F16, KvType::I8] {
         let options = |threads| ContextOptions {
@@ -166,22 +165,28 @@ fn sequences_side_by_side_step_as_each_alone() {
             alone.eval(&tokens[..len + 6], options).expect("fits");
             want.push(bits(alone.logits(0).expect("kept")));
         }
-        for threads in [1, 3] {
-            let mut together = Context::new(&model, options(threads)).expect("small");
-            for (sequence, len) in lengths.into_iter().enumerate() {
-                let options = EvalOptions { sequence, ..EvalOptions::default() };
-                together.eval(&tokens[..len], options).expect("fits");
-            }
-            // A row of each at a time, in an order that is not the sequences'.
-            let order = [2, 0, 4, 3, 1];
-            for step in 0..6 {
-                let item =
-                    |i: usize| Item { token: tokens[lengths[i] + step], sequence: i, want: true };
-                together.eval_items(&order.map(item), EvalOptions::default()).expect("fits");
-            }
-            for (row, sequence) in order.into_iter().enumerate() {
-                let got = bits(together.logits(row).expect("kept"));
-                assert!(got == want[sequence], "{kv_type:?}, {threads} threads, {sequence}");
+        // A row of each at a time, in an order that is not the sequences'; and few, so that the long one is cut by spans.
+        for order in [&[2, 0, 4, 3, 1][..], &[2, 4, 1], &[4]] {
+            for threads in [1, 2, 3] {
+                let mut together = Context::new(&model, options(threads)).expect("small");
+                for sequence in order.iter().copied() {
+                    let options = EvalOptions { sequence, ..EvalOptions::default() };
+                    together.eval(&tokens[..lengths[sequence]], options).expect("fits");
+                }
+                for step in 0..6 {
+                    let item = |i: &usize| Item {
+                        token: tokens[lengths[*i] + step],
+                        sequence: *i,
+                        want: true,
+                    };
+                    let items: Vec<_> = order.iter().map(item).collect();
+                    together.eval_items(&items, EvalOptions::default()).expect("fits");
+                }
+                for (row, sequence) in order.iter().enumerate() {
+                    let got = bits(together.logits(row).expect("kept"));
+                    let what = format!("{kv_type:?}, {threads} threads, {sequence} of {order:?}");
+                    assert!(got == want[*sequence], "{what}");
+                }
             }
         }
     }

@@ -164,7 +164,7 @@ impl Forward<'_> {
         );
     }
 
-    /// One part for each row, kv head and span; the leader merges.
+    /// One part for each kv head, row and span; the leader merges.
     fn attend_by_span(&mut self, team: &Team<'_>, layer: usize, spans: usize) {
         let (config, tokens) = (self.config, self.rows.len());
         let (group, dim, heads) = (config.group(), config.head_dim, config.n_head_kv);
@@ -181,7 +181,7 @@ impl Forward<'_> {
             slots,
             |part, out, (), slot| {
                 let (run, head, span) =
-                    (&runs[part / spans / heads], part / spans % heads, part % spans);
+                    (&runs[part / spans % tokens], part / spans / tokens, part % spans);
                 if span * SPAN > run.position {
                     return;
                 }
@@ -189,39 +189,51 @@ impl Forward<'_> {
                 collect_queries(queries, config, head, run, own);
                 let blocks = cache.head(run.sequence, head);
                 attend_span(kernels, &own[..group * dim], run, blocks, span, first);
-                out[..group].copy_from_slice(&first.max[..group]);
-                out[group..2 * group].copy_from_slice(&first.sum[..group]);
-                out[2 * group..].copy_from_slice(&first.acc[..group * dim]);
+                first.put(group, dim, out);
             },
         );
-        for (token, run) in runs.iter().enumerate() {
-            for head in 0..heads {
-                let states =
-                    &mut partial[(token * heads + head) * spans * state..][..spans * state];
-                let (first, rest) = states.split_at_mut(state);
-                let (max, first) = first.split_at_mut(group);
-                let (sum, acc) = first.split_at_mut(group);
-                for later in rest.chunks_exact(state).take(run.position / SPAN) {
-                    for i in 0..group {
-                        let acc2 = &later[2 * group + i * dim..][..dim];
-                        let acc = &mut acc[i * dim..][..dim];
-                        kernels.merge(
-                            &mut max[i],
-                            &mut sum[i],
-                            acc,
-                            later[i],
-                            later[group + i],
-                            acc2,
-                        );
-                    }
-                }
-                for (values, sum) in acc.chunks_exact_mut(dim).zip(sum) {
-                    finish(values, *sum);
-                }
-                between[(head * tokens + token) * group * dim..][..group * dim]
-                    .copy_from_slice(acc);
+        let rows = runs.iter().map(|run| run.position);
+        merge_spans(kernels, (group, dim), partial, spans, rows, between);
+    }
+}
+
+impl OnlineBuffer {
+    /// Writes what one head's queries of one row came to: `[group]` maxima, `[group]` sums, `[group][head_dim]` values.
+    pub(super) fn put(&self, group: usize, dim: usize, out: &mut [f32]) {
+        out[..group].copy_from_slice(&self.max[..group]);
+        out[group..2 * group].copy_from_slice(&self.sum[..group]);
+        out[2 * group..].copy_from_slice(&self.acc[..group * dim]);
+    }
+}
+
+/// Merges states of spans, `[kv head][rows][spans]` as [`OnlineBuffer::put`] wrote them, into what the heads read,
+/// `[kv head][rows][group][head_dim]`. `positions` are those of the rows.
+pub(super) fn merge_spans(
+    kernels: &Kernels,
+    (group, dim): (usize, usize),
+    partial: &mut [f32],
+    spans: usize,
+    positions: impl Iterator<Item = usize> + Clone,
+    out: &mut [f32],
+) {
+    let (state, share) = (group * (dim + 2), group * dim);
+    let rows = partial.chunks_exact_mut(spans * state).zip(out.chunks_exact_mut(share));
+    for ((states, out), position) in rows.zip(positions.cycle()) {
+        let (first, rest) = states.split_at_mut(state);
+        let (max, first) = first.split_at_mut(group);
+        let (sum, acc) = first.split_at_mut(group);
+        for later in rest.chunks_exact(state).take(position / SPAN) {
+            for i in 0..group {
+                let acc2 = &later[2 * group + i * dim..][..dim];
+                let acc = &mut acc[i * dim..][..dim];
+                let (max2, sum2) = (later[i], later[group + i]);
+                kernels.merge(&mut max[i], &mut sum[i], acc, max2, sum2, acc2);
             }
         }
+        for (values, sum) in acc.chunks_exact_mut(dim).zip(sum) {
+            finish(values, *sum);
+        }
+        out.copy_from_slice(acc);
     }
 }
 
@@ -263,9 +275,14 @@ pub(super) fn attend_run(
     let dim = blocks.geometry.head_dim;
     let count = queries.len() / dim;
     let group = count / run.rows.len();
-    attend_span(kernels, queries, run, blocks, 0, first);
-    for span in 1..(run.position + run.rows.len()).div_ceil(SPAN) {
-        attend_span(kernels, queries, run, blocks, span, later);
+    let spans = (run.position + run.rows.len()).div_ceil(SPAN);
+    let until = |span: usize| {
+        let next = (span + 1 < spans).then(|| blocks.get((span + 1) * SPAN / BLOCK)).flatten();
+        Blocks { then: next.map(|next| next.address()).or(blocks.then), ..blocks }
+    };
+    attend_span(kernels, queries, run, until(0), 0, first);
+    for span in 1..spans {
+        attend_span(kernels, queries, run, until(span), span, later);
         for i in 0..count {
             // A row that ends before this span has nothing to merge.
             if run.position + i / group >= span * SPAN {
@@ -307,7 +324,7 @@ pub(super) struct Blocks<'a> {
     pub pages: &'a [Arc<Page>],
     /// The block behind those of the pages.
     pub last: Option<KvBlock<'a>>,
-    /// Where the keys lie that are read after all of these.
+    /// Where the keys lie that are read after those of a span.
     pub then: Option<usize>,
     pub geometry: Geometry,
     pub layer: usize,
@@ -324,7 +341,7 @@ impl<'a> Blocks<'a> {
 }
 
 /// The state of a run's queries after one span, from the start of the span.
-fn attend_span(
+pub(super) fn attend_span(
     kernels: &Kernels,
     queries: &[f32],
     run: &Run,
@@ -354,7 +371,7 @@ fn attend_span(
         }
         let keys = blocks.get(block).expect("the pages of a run were reserved");
         let next = if block + 1 < end { blocks.get(block + 1) } else { None };
-        let next = next.map(|next| next.address()).or(blocks.then.filter(|_| end * BLOCK >= last));
+        let next = next.map(|next| next.address()).or(blocks.then);
         let mut online = Online {
             max: &mut state.max[..count],
             sum: &mut state.sum[..count],

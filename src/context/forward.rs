@@ -15,7 +15,7 @@ use super::{
     scratch::Scratch,
 };
 use crate::{
-    kernels::{Acts, BLOCK, Form, Kernels, Live, PanelRows, Put},
+    kernels::{Acts, BLOCK, Form, Kernels, Live, PanelRows, Put, SPAN},
     model::{Config, Weights},
     packed::PackedMatrix,
     threads::{Cut, Team},
@@ -64,15 +64,14 @@ impl Forward<'_> {
         self.norm_stream(team, &layer.attn_norm, index > 0);
         self.read_step_ahead(team, index);
         self.product(team, &[&layer.q, &layer.k, &layer.v]);
-        let by_rows = self.alone && self.cut_by_spans(team).is_none();
-        if by_rows {
+        if self.alone {
             self.step(team, index);
         } else {
             self.rotate(team);
             self.store(team, index);
             self.attend(team, index);
         }
-        self.norm_attended(team, layer.attn_sub_norm.as_deref(), by_rows);
+        self.norm_attended(team, layer.attn_sub_norm.as_deref());
         self.read_ahead(team, &layer.ffn_norm, |slot| self.first_gates(team, layer, slot));
         self.product(team, &[&layer.o]);
         self.norm_stream(team, &layer.ffn_norm, true);
@@ -132,14 +131,14 @@ impl Forward<'_> {
     }
 
     /// The same of what the heads read: in `queries` after a [`step`](Self::step).
-    fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>, stepped: bool) {
+    fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
         let (heads, tokens) = (self.config.n_head_kv, self.rows.len());
         let share = self.config.group() * self.config.head_dim;
         let width = heads * share;
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
         let Scratch { acts, between, queries, slots, .. } = &mut *self.scratch;
         // Heads lie as panels do.
-        let values = if stepped { &**queries } else { &**between };
+        let values = if self.alone { &**queries } else { &**between };
         let from = PanelRows { values, panel: share, tokens };
         norm.quantize_panels(team, acts, from, slots);
     }
@@ -160,11 +159,14 @@ impl Forward<'_> {
         let ([row], geometry) = (self.rows, self.geometry) else {
             return self.read_ahead(team, gain, weights);
         };
-        let page = &self.sequences[row.sequence].pages[row.position as usize / BLOCK];
-        let region = &page.bytes()[index * geometry.layer_bytes()..][..geometry.layer_bytes()];
-        let first = |slot| team.first_part(geometry.kv_heads, slot) * geometry.head_bytes();
+        let (pages, spans) =
+            (&self.sequences[row.sequence].pages, self.cut_by_spans(team).unwrap_or(1));
         team.read_ahead(|slot| {
-            [&region[first(slot)..first(slot + 1)], for_leader(slot, gain), weights(slot)]
+            let part = team.first_part(geometry.kv_heads * spans, slot);
+            let page = &pages[part % spans * SPAN / BLOCK];
+            let head = index * geometry.kv_heads + part / spans;
+            let keys = &page.bytes()[head * geometry.head_bytes()..][..geometry.head_bytes()];
+            [keys, for_leader(slot, gain), weights(slot)]
         });
     }
 

@@ -25,7 +25,7 @@ pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;
 pub(crate) use joined::JoinedPool;
-pub use parts::{Cut, CutAt, CutEach, Parts};
+pub use parts::{Cut, CutAt, Parts};
 pub use team::Team;
 
 use crate::error::{Error, Result};

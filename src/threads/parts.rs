@@ -59,37 +59,6 @@ impl<'a, T: Send> Parts for Cut<'a, T> {
     }
 }
 
-/// Slices of one length, cut alike: part `i` is part `i / n` of slice `i % n`, of `n` slices.
-pub struct CutEach<'a, T>(Vec<Cut<'a, T>>);
-
-impl<'a, T> CutEach<'a, T> {
-    /// Cuts each of some slices into parts of `part` values.
-    ///
-    /// # Panics
-    ///
-    /// If the slices differ in length.
-    #[must_use]
-    pub fn new(slices: impl IntoIterator<Item = &'a mut [T]>, part: usize) -> Self {
-        let cuts: Vec<_> = slices.into_iter().map(|slice| Cut::new(slice, part)).collect();
-        assert!(cuts.windows(2).all(|two| two[0].len == two[1].len), "slices of one length");
-        Self(cuts)
-    }
-}
-
-impl<'a, T: Send> Parts for CutEach<'a, T> {
-    type Part = &'a mut [T];
-
-    fn parts(&self) -> usize {
-        self.0.iter().map(Parts::parts).sum()
-    }
-
-    unsafe fn part(&self, i: usize) -> &'a mut [T] {
-        let n = self.0.len();
-        // SAFETY: the slices have as many parts each, so `i / n` is below that, and no other `i` makes the same part.
-        unsafe { self.0[i % n].part(i / n) }
-    }
-}
-
 /// A slice cut at given places: part `i` is `bounds[i] .. bounds[i + 1]`.
 pub struct CutAt<'a, T> {
     start: *mut T,
@@ -160,21 +129,4 @@ impl Parts for Nothing {
     }
 
     unsafe fn part(&self, _: usize) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn slices_cut_alike_give_their_parts_in_turn() {
-        let (mut a, mut b) = ([0u8; 6], [0u8; 6]);
-        let parts = CutEach::new([&mut a[..], &mut b], 2);
-        assert_eq!(parts.parts(), 6);
-        for i in 0..6 {
-            // SAFETY: below the number of parts, and each once.
-            unsafe { parts.part(i) }.fill(i as u8);
-        }
-        assert_eq!((a, b), ([0, 0, 2, 2, 4, 4], [1, 1, 3, 3, 5, 5]));
-    }
 }
