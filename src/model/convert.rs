@@ -1,9 +1,10 @@
 //! The packed form of a model as a file: it maps in milliseconds and opens on every CPU.
 //!
 //! It is a GGUF of the same keys and names whose layer matrices have this library's own
-//! types (docs/formats.md): panels as the kernels read them, then the scale of each row.
+//! types (docs/formats.md): panels as the kernels read them. What a load copies, scales and
+//! vectors, lies behind all that it maps, so that no page between panels is touched for it.
 
-use super::{Model, planes, weights::Layer};
+use super::{Model, Planes, Weights, planes, weights::Layer};
 use crate::{
     control::{Cancel, Progress},
     error::{Error, Result},
@@ -18,7 +19,7 @@ use std::{
 };
 
 /// The version of the packed layouts.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 /// The key that carries it.
 pub(super) const VERSION_KEY: &str = "tern.packed.version";
 
@@ -53,6 +54,69 @@ fn dtype_of(form: Form) -> DType {
     DType::all().find(|dtype| form_of(*dtype) == Some(form)).unwrap_or(DType::TERN_T2_32)
 }
 
+/// The form in which a matrix of this form is written.
+fn written(form: Form) -> Form {
+    form_of(dtype_of(form)).expect("a type has a form")
+}
+
+/// What becomes a tensor of the file.
+enum Part<'a> {
+    /// As the file has it.
+    Kept(&'a TensorInfo),
+    Panels(&'a PackedMatrix),
+    Planes(&'a Planes),
+    /// Of the rows of a matrix, or the one of all.
+    Scales(Vec<f32>),
+}
+
+impl Part<'_> {
+    fn shape(&self) -> (DType, Vec<u64>) {
+        match self {
+            Part::Kept(tensor) => (tensor.dtype, tensor.shape.dims().to_vec()),
+            Part::Panels(matrix) => {
+                (dtype_of(matrix.form()), vec![matrix.k() as u64, matrix.rows() as u64])
+            }
+            Part::Planes(planes) => (DType::TERN_H8, vec![planes.k() as u64, planes.rows() as u64]),
+            Part::Scales(scales) => (DType::F32, vec![scales.len() as u64]),
+        }
+    }
+}
+
+/// The tensors of the file in their order: what a load maps, then what it copies.
+fn parts<'a>(gguf: &'a Gguf, weights: &'a Weights) -> Vec<(String, Part<'a>)> {
+    let matrix = |name: &str| find(&weights.layers, name);
+    let (mut mapped, mut vectors, mut all_scales) = (Vec::new(), Vec::new(), Vec::new());
+    for tensor in &gguf.tensors {
+        let name = tensor.name.clone();
+        let weight = name.strip_suffix(".scale").map(|name| format!("{name}.weight"));
+        if name == planes::NAME || weight.is_some_and(|weight| matrix(&weight).is_some()) {
+            continue; // made anew; a scale beside its weight is a part of the rows' scales by now
+        }
+        if let Some(matrix) = matrix(&name) {
+            let mut scales: Vec<f32> = matrix.scales().collect();
+            if scales.iter().all(|scale| scale.to_bits() == scales[0].to_bits()) {
+                scales.truncate(1);
+            }
+            all_scales.push((scale_name(&name), Part::Scales(scales)));
+            mapped.push((name, Part::Panels(matrix)));
+        } else if tensor.shape.rows() == 1 {
+            vectors.push((name, Part::Kept(tensor)));
+        } else {
+            mapped.push((name, Part::Kept(tensor)));
+        }
+    }
+    let planes = weights.planes.as_ref();
+    mapped.extend(planes.map(|planes| (planes::NAME.to_owned(), Part::Planes(planes))));
+    mapped.extend(all_scales);
+    mapped.extend(vectors);
+    mapped
+}
+
+/// The tensor of the scales of a weight.
+pub(super) fn scale_name(weight: &str) -> String {
+    format!("{}.scale", weight.trim_end_matches(".weight"))
+}
+
 impl Model {
     /// Writes the packed form to `path`; whatever stood there is replaced when all is written.
     ///
@@ -72,26 +136,13 @@ impl Model {
             writer.set(key, value);
         }
         writer.set(VERSION_KEY, Value::U32(VERSION));
-        let matrix = |tensor: &TensorInfo| find(&weights.layers, &tensor.name);
-        // A scale beside its weight is a part of the rows' scales by now.
-        let kept = |tensor: &&TensorInfo| {
-            tensor
-                .name
-                .strip_suffix(".scale")
-                .is_none_or(|name| find(&weights.layers, &format!("{name}.weight")).is_none())
-        };
-        let others = |tensor: &&TensorInfo| tensor.name != planes::NAME;
-        let tensors: Vec<&TensorInfo> = gguf.tensors.iter().filter(kept).filter(others).collect();
+        let parts = parts(gguf, weights);
         let path = path.as_ref();
         let io =
             |source: io::Error| Error::Io { what: format!("writing {}", path.display()), source };
-        for tensor in &tensors {
-            let dtype = matrix(tensor).map_or(tensor.dtype, |matrix| dtype_of(matrix.form()));
-            writer.tensor(&tensor.name, dtype, tensor.shape.dims()).map_err(io)?;
-        }
-        if let Some(planes) = &weights.planes {
-            let dims = [planes.k() as u64, planes.rows() as u64];
-            writer.tensor(planes::NAME, DType::TERN_H8, &dims).map_err(io)?;
+        for (name, part) in &parts {
+            let (dtype, dims) = part.shape();
+            writer.tensor(name, dtype, &dims).map_err(io)?;
         }
         let total: u64 = writer.tensors().iter().map(|tensor| tensor.bytes).sum();
         let mut done = 0u64;
@@ -109,29 +160,32 @@ impl Model {
                 }
                 Ok(())
             };
-            for tensor in &tensors {
-                body.tensor(&tensor.name).map_err(io)?;
-                match matrix(tensor) {
-                    None => put(&mut body, &gguf.tensor_bytes(tensor)?)?,
-                    Some(matrix) => {
-                        let form = form_of(dtype_of(matrix.form())).expect("a type has a form");
+            for (name, part) in &parts {
+                body.tensor(name).map_err(io)?;
+                match part {
+                    Part::Kept(tensor) => put(&mut body, &gguf.tensor_bytes(tensor)?)?,
+                    Part::Panels(matrix) => {
+                        let form = written(matrix.form());
                         let again =
                             if form == matrix.form() { None } else { Some(matrix.repack(form)?) };
                         let matrix = again.as_ref().unwrap_or(matrix);
                         for panel in 0..matrix.panels() {
                             put(&mut body, matrix.panel(panel))?;
                         }
-                        let scales: Vec<u8> = matrix.scales().flat_map(f32::to_le_bytes).collect();
-                        put(&mut body, &scales)?;
+                    }
+                    Part::Planes(planes) => {
+                        let rows = 0..planes.rows();
+                        put(&mut body, planes.high(rows.clone()))?;
+                        put(&mut body, planes.middle(rows.clone()))?;
+                        put(&mut body, planes.low(rows))?;
+                        put(&mut body, &planes.bounds_as_bytes())?;
+                    }
+                    Part::Scales(scales) => {
+                        let bytes: Vec<u8> =
+                            scales.iter().copied().flat_map(f32::to_le_bytes).collect();
+                        put(&mut body, &bytes)?;
                     }
                 }
-            }
-            if let Some(planes) = &weights.planes {
-                body.tensor(planes::NAME).map_err(io)?;
-                put(&mut body, planes.high(0..planes.rows()))?;
-                put(&mut body, planes.middle(0..planes.rows()))?;
-                put(&mut body, planes.low(0..planes.rows()))?;
-                put(&mut body, &planes.bounds_as_bytes())?;
             }
             body.finish().map_err(io)?;
             Ok(())

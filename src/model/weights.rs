@@ -1,6 +1,10 @@
 //! Tensor names → a typed struct of packed matrices and vectors.
 
-use super::{Config, LoadOptions, Planes, convert::form_of, forms::Forms};
+use super::{
+    Config, LoadOptions, Planes,
+    convert::{form_of, scale_name},
+    forms::Forms,
+};
 use crate::{
     Cancel,
     error::{Error, Result, try_zeroed},
@@ -163,8 +167,8 @@ pub(super) fn arena(gguf: &Gguf, forms: Forms) -> Result<Arena> {
 }
 
 impl Loader<'_, '_> {
-    /// Reads and packs everything. `beside` runs once while the layers are packed, if it comes to that; it is told how
-    /// many bytes they may take of the heap meanwhile.
+    /// Reads and packs everything. `beside` runs once, while the layers are packed if there are any to pack; it is told
+    /// how many bytes they may take of the heap meanwhile.
     pub(super) fn weights(
         mut self,
         config: &Config,
@@ -193,8 +197,11 @@ impl Loader<'_, '_> {
             None => None,
         };
         let (pool, room) = (self.pool, self.layers_heap());
+        // Where nothing is packed no time is won, and what a vocabulary's build leaves free serves the caller's next
+        // allocations only if it was the caller's: allocators keep apart what threads free.
+        let beside_others = threads_may_allocate() && !self.arena.is_empty();
         let mut layers = pool.in_place_scope(|scope| {
-            if threads_may_allocate() {
+            if beside_others {
                 scope.spawn(|_| beside(room));
             } else {
                 beside(room);
@@ -223,6 +230,7 @@ impl Loader<'_, '_> {
                 moment = moment.max(read.saturating_add(panels.saturating_mul(k)));
             } else if rows == 1 {
                 kept = kept.saturating_add(4 * k);
+                moment = moment.max(tensor.bytes);
             }
         }
         kept.saturating_add(moment)
@@ -289,7 +297,13 @@ impl Loader<'_, '_> {
             ));
         };
         let mut out = try_zeroed(len, "a norm")?;
-        Kernels::decode_row(&self.gguf.tensor_bytes(&tensor)?, kind, &mut out);
+        // Past the map: it would keep these pages, and all that the system maps around them.
+        let mut copy = try_zeroed(tensor.bytes as usize, "a norm")?;
+        if self.gguf.source().read_past_map(tensor.range().start, &mut copy) {
+            Kernels::decode_row(&copy, kind, &mut out);
+        } else {
+            Kernels::decode_row(&self.gguf.tensor_bytes(&tensor)?, kind, &mut out);
+        }
         if let Some(i) = out.iter().position(|x| !x.is_finite()) {
             return Err(Error::bad_model(
                 name,
@@ -378,30 +392,27 @@ impl Loader<'_, '_> {
             .ok_or_else(|| Error::bad_model(name, "a packed layout without a form"))?;
         let codes = rows.div_ceil(form.rows()) * form.panel_bytes(k);
         let range = tensor.range();
-        let split = range.start + codes as u64;
-        if k > MAX_K || range.end != split + 4 * rows as u64 {
+        if k > MAX_K || range.end - range.start != codes as u64 {
             return Err(Error::bad_model(
                 name,
                 format!("{} bytes do not fit {rows} x {k} weights", tensor.bytes),
             ));
         }
         let source = self.gguf.source();
-        let scales: Vec<f32> = source
-            .bytes(split..range.end)?
-            .chunks_exact(4)
-            .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-            .collect();
-        if let Some(row) = scales.iter().position(|scale| !(scale.is_finite() && *scale >= 0.0)) {
-            let rule = format!("scale {} of row {row}: a number from 0 up is wanted", scales[row]);
-            return Err(Error::bad_model(name, rule));
+        let scale = scale_name(name);
+        let one = self.gguf.tensor(&scale).is_some_and(|scale| scale.shape.columns() == 1);
+        let mut scales = self.vector(&scale, if one { 1 } else { rows })?;
+        if let Some(row) = scales.iter().position(|scale| *scale < 0.0) {
+            let rule = format!("value {row} is {}: a number from 0 up is wanted", scales[row]);
+            return Err(Error::bad_model(&*scale, rule));
         }
-        let matrix = PackedMatrix::from_panels(
-            form,
-            rows,
-            k,
-            Bytes::from_source(source, range.start..split)?,
-            scales,
-        )?;
+        if one {
+            let first = scales[0];
+            scales = try_zeroed(rows, "scales")?;
+            scales.fill(first);
+        }
+        let matrix =
+            PackedMatrix::from_panels(form, rows, k, Bytes::from_source(source, range)?, scales)?;
         if self.options.verify && !matrix.check_codes() {
             return Err(Error::bad_model(name, "a byte that is no trits"));
         }
@@ -418,7 +429,7 @@ impl Loader<'_, '_> {
 
     /// `blk.i.x.scale`, which older conversions keep apart from trits of plus and minus one.
     fn separate_scale(&mut self, weight: &str) -> Result<Option<f32>> {
-        let name = format!("{}.scale", weight.trim_end_matches(".weight"));
+        let name = scale_name(weight);
         if self.gguf.tensor(&name).is_none() {
             Ok(None)
         } else {

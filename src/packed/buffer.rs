@@ -101,6 +101,11 @@ impl Arena {
         Ok(Self { pages: Pages::zeroed(total)?, taken: 0 })
     }
 
+    /// Whether it was made for nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pages.len == 0
+    }
+
     fn padded(size: usize) -> usize {
         size.checked_next_multiple_of(Self::ALIGN).unwrap_or(usize::MAX)
     }

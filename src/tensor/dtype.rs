@@ -146,11 +146,10 @@ impl DType {
         }
     }
 
-    /// Bytes of a tensor in panels: each row and step takes four, then the scales of the rows.
+    /// Bytes of a tensor in panels: each row and step takes four.
     fn packed_bytes(shape: &Shape, (rows, step): (u64, u64)) -> Option<u64> {
         let padded = shape.rows().checked_next_multiple_of(rows)?;
-        let codes = shape.columns().div_ceil(step).checked_mul(4)?.checked_mul(padded)?;
-        codes.checked_add(shape.rows().checked_mul(4)?)
+        shape.columns().div_ceil(step).checked_mul(4)?.checked_mul(padded)
     }
 
     /// Bytes of one row of `columns` elements, without the tensor's tail.
