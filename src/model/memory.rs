@@ -30,7 +30,8 @@ pub(crate) fn planned_weights(
             }
         } else if rows == config.n_vocab {
             place(tensor.bytes, true);
-        } else {
+        } else if !tensor.name.ends_with(".scale") {
+            // Scales are counted with their matrix.
             place(4 * tensor.shape.elements(), false);
         }
     }
