@@ -156,10 +156,6 @@ fn up(x: f64) -> f32 {
     if f64::from(near) < x { near.next_up() } else { near }
 }
 
-fn norm(values: impl Iterator<Item = f64>) -> f64 {
-    values.map(|x| x * x).sum::<f64>().sqrt()
-}
-
 /// Lanes of a sum over a row.
 const LANES: usize = 8;
 /// Values whose nibbles share a line.
@@ -269,6 +265,12 @@ fn above(score: f32, bound: f32) -> f32 {
     if score.is_finite() { sum + sum.abs() * (2.0 * f32::EPSILON) } else { f32::NAN }
 }
 
+/// The code nearest to `x`, from -127 to 127, ties to even; 0 of what is no number. A call where the CPU's base has no
+/// instruction that rounds, so the sum with `1.5 * 2^52` does, in whose lowest byte the code is. (A NaN that was an f32 has zeros there.)
+fn nearest(x: f64) -> i8 {
+    (x.clamp(-127.0, 127.0) + 6_755_399_441_055_744.0).to_bits() as i8
+}
+
 impl Split {
     /// Splits a state; the codes are written to the two buffers of its length.
     ///
@@ -280,17 +282,24 @@ impl Split {
         assert!(first.len() == n && second.len() == n, "lengths of a split");
         let max = state.iter().fold(0.0f32, |max, x| if x.abs() > max { x.abs() } else { max });
         let wide = f64::from(max / 127.0);
-        let mut rest = 0.0;
-        for ((p, q), x) in first.iter_mut().zip(&mut *second).zip(state) {
-            let x = f64::from(*x);
-            // A zero step gives NaN, which saturates to 0.
-            *p = (x / wide).round_ties_even().clamp(-127.0, 127.0) as i8;
-            let left = x - wide * f64::from(*p);
-            *q = (left * 256.0 / wide).round_ties_even().clamp(-127.0, 127.0) as i8;
-            rest += (left - wide * f64::from(*q) / 256.0).powi(2);
+        // Sums in lanes, so that the loop can be wide.
+        let (mut rests, mut squares) = ([0.0; 8], [0.0; 8]);
+        let codes = first.chunks_mut(8).zip(second.chunks_mut(8));
+        for ((p, q), x) in codes.zip(state.chunks(8)) {
+            let lanes = rests.iter_mut().zip(&mut squares).zip(p.iter_mut().zip(q));
+            for (((rest, square), (p, q)), x) in lanes.zip(x) {
+                let x = f64::from(*x);
+                // A zero step gives NaN, of which the code is 0.
+                *p = nearest(x / wide);
+                let left = x - wide * f64::from(*p);
+                *q = nearest(left * 256.0 / wide);
+                let lost = left - wide * f64::from(*q) / 256.0;
+                *rest += lost * lost;
+                *square += x * x;
+            }
         }
-        let norm = norm(state.iter().map(|x| f64::from(*x)));
-        let rest = (rest.sqrt() + 1e-12 * norm) * (1.0 + 1e-12);
+        let [rest, norm] = [rests, squares].map(|lanes| lanes.iter().sum::<f64>().sqrt());
+        let rest = (rest + 1e-12 * norm) * (1.0 + 1e-12);
         let m = n.div_ceil(16) as f64 + 4.0;
         let u = f64::powi(2.0, -24);
         let rounding = m * u / (1.0 - m * u);

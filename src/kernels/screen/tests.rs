@@ -264,3 +264,14 @@ fn what_is_not_finite_survives() {
     let (about, most) = said.coarse;
     assert!(said.score == 0.0 && about == 0.0 && (0.0..1e-20).contains(&most), "{about}, {most}");
 }
+
+#[test]
+fn the_nearest_code_is_rounded_to_even_and_kept_in_range() {
+    for i in -3000..3000 {
+        let x = f64::from(i) / 20.0;
+        assert_eq!(nearest(x), x.round_ties_even().clamp(-127.0, 127.0) as i8, "{x}");
+    }
+    let odd = [f64::NAN, 0.0 / -0.0, f64::from(f32::from_bits(0xffff_ffff)), -0.0, 1e-300];
+    assert_eq!(odd.map(nearest), [0; 5]);
+    assert_eq!([f64::INFINITY, -1e30, 126.5, 126.500001].map(nearest), [127, -127, 126, 127]);
+}
