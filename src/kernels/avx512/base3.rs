@@ -18,13 +18,11 @@
 //! steps at a time.
 
 use super::{
-    by_width, dots as two_bits, load_i32, load64, ordered, prefetch, splat, store_i32, store64,
+    STREAM, by_width, dots as two_bits, load_i32, load64, ordered, prefetch, splat, store_i32,
+    store64,
 };
 use crate::kernels::{Acts, Code, Form};
 use std::arch::x86_64::*;
-
-/// How far ahead of itself the stream asks for lines.
-pub(super) const AHEAD: usize = 6 << 10;
 
 /// Tiles of a panel.
 const TILES: usize = 2;
@@ -219,8 +217,8 @@ fn first<const W: usize>(
     let mut now = split(step);
     for (i, acts) in words(codes)[..steps.len()].iter().enumerate() {
         step = steps.get(i + 1).unwrap_or(step);
-        prefetch(step, AHEAD);
-        prefetch(step, AHEAD + 64);
+        prefetch(step, STREAM);
+        prefetch(step, STREAM + 64);
         let [x, fifth] = now;
         if let Some(room) = room.next() {
             for (t, room) in room.iter_mut().enumerate() {

@@ -15,15 +15,12 @@
 //! of `4^f`. No accumulator overflows: a byte is at most `2 << 6 = 128`, so
 //! `|acc| <= 65536 / 4 * 128 * 127 < 2^28`.
 
-use super::{by_width, load64, ordered, prefetch, sparse, splat, store_i32};
+use super::{STREAM, by_width, load64, ordered, prefetch, sparse, splat, store_i32};
 use crate::{
     kernels::{Acts, Code, Form},
     ops::norm::RowScale,
 };
 use std::arch::x86_64::*;
-
-/// How far ahead of itself the stream asks for lines.
-pub(super) const AHEAD: usize = 6 << 10;
 
 /// Tiles of a panel.
 const TILES: usize = 2;
@@ -98,8 +95,8 @@ fn several<const W: usize>(steps: &[Step], codes: &[i8], rows: &[RowScale], out:
     let fields = codes.as_chunks::<4>().0.as_chunks::<W>().0.as_chunks::<4>().0;
     for (step, fields) in steps.iter().zip(fields) {
         let x = [load64(&step[0]), load64(&step[1])];
-        prefetch(step, AHEAD);
-        prefetch(step, AHEAD + 64);
+        prefetch(step, STREAM);
+        prefetch(step, STREAM + 64);
         multiply::<W, 0>(&mut acc, &x, &fields[0]);
         multiply::<W, 2>(&mut acc, &x, &fields[1]);
         multiply::<W, 4>(&mut acc, &x, &fields[2]);

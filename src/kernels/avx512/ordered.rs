@@ -13,12 +13,8 @@
 //! Registers of both: 0 to 9 sums, `[tile][field]`, 10 to 13 the masks of the four fields, behind them what decoding
 //! keeps and what comes and goes.
 
-use super::base3::Tables;
+use super::{STREAM, base3::Tables};
 use std::arch::{asm, x86_64::*};
-
-/// How far ahead of itself a stream in the order of the memory asks for lines, into the second cache. On a Zen 4 from 1 to 2 KiB were
-/// alike, and 3 KiB and more a third slower: the CPU's own prefetchers, which follow what is asked for, lose the stream.
-pub(super) const NEAR: usize = 1 << 10;
 
 /// One step of a panel: two tiles.
 type Step = [[u8; 64]; 2];
@@ -75,8 +71,8 @@ pub(super) fn two_bits(
     unsafe {
         asm!(
             "2:",
-            "prefetcht1 [{steps} + {ahead}]",
-            "prefetcht1 [{steps} + {ahead} + 64]",
+            "prefetcht0 [{steps} + {ahead}]",
+            "prefetcht0 [{steps} + {ahead} + 64]",
             "vmovdqu64 zmm14, [{steps}]",
             "vmovdqu64 zmm15, [{steps} + 64]",
             field!("0", "zmm10", "zmm0", "zmm5", "zmm16", "zmm17"),
@@ -90,7 +86,7 @@ pub(super) fn two_bits(
             steps = inout(reg) steps.as_ptr() => _,
             acts = inout(reg) acts.as_ptr() => _,
             count = inout(reg) steps.len() => _,
-            ahead = const NEAR,
+            ahead = const STREAM,
             inout("zmm0") *a0, inout("zmm1") *a1, inout("zmm2") *a2, inout("zmm3") *a3,
             inout("zmm5") *b0, inout("zmm6") *b1, inout("zmm7") *b2, inout("zmm8") *b3,
             in("zmm10") masks[0], in("zmm11") masks[1], in("zmm12") masks[2], in("zmm13") masks[3],
@@ -325,7 +321,7 @@ pub(super) fn base_3(
             pairs = inout(reg) pairs.as_ptr() => _,
             acts = inout(reg) acts.as_ptr() => _,
             count = inout(reg) pairs.len() => _,
-            ahead = const super::base3::AHEAD,
+            ahead = const STREAM,
             inout("zmm0") *a0, inout("zmm1") *a1, inout("zmm2") *a2, inout("zmm3") *a3, inout("zmm4") *a4,
             inout("zmm5") *b0, inout("zmm6") *b1, inout("zmm7") *b2, inout("zmm8") *b3, inout("zmm9") *b4,
             in("zmm10") masks[0], in("zmm11") masks[1], in("zmm12") masks[2], in("zmm13") masks[3],

@@ -6,11 +6,7 @@
 //!
 //! A byte is at most 192 and `acc[f]` a multiple of `4^f`: `|acc| <= 16384 * 192 * 127 < 2^29`, and the shifts are exact.
 
-use super::{
-    ahead::prefetch,
-    load64,
-    planes::{self, AHEAD},
-};
+use super::{STREAM, ahead::prefetch, load64, planes};
 use crate::kernels::screen::{PairsOf, ROWS};
 use std::arch::x86_64::*;
 
@@ -30,7 +26,7 @@ pub(super) fn pairs(of: PairsOf<'_>, live: &[u32], out: &mut [i32]) {
         let rows = [row(at), row(at + 1), row(at + 2), row(at + 3)];
         let mut ahead = rows[0].as_ptr();
         if stream {
-            ahead = ahead.wrapping_add(AHEAD);
+            ahead = ahead.wrapping_add(STREAM);
         } else {
             for line in (at + SCATTERED..at + SCATTERED + ROWS).flat_map(|i| row(i).chunks(64)) {
                 prefetch(line.as_ptr(), 0);

@@ -3,9 +3,6 @@
 use crate::kernels::screen::ROWS;
 use std::arch::{asm, x86_64::*};
 
-/// How far ahead of themselves rows side by side ask for lines, into the first cache.
-pub(super) const AHEAD: usize = 4 << 10;
-
 /// A group of rows of the plane of nibbles, `[row][term][field]`; `codes` are two registers a line, for both terms. A load
 /// is 64 bytes a cycle: with one row at a time, loads of codes were the limit.
 #[inline]
@@ -76,15 +73,15 @@ pub(super) fn nibbles(
     unsafe {
         asm!(
             "2:",
-            "prefetcht1 [{group} + {ahead}]",
-            "prefetcht1 [{group} + {ahead} + 64]",
+            "prefetcht0 [{group} + {ahead}]",
+            "prefetcht0 [{group} + {ahead} + 64]",
             "vmovdqu64 zmm20, [{group}]",
             "vmovdqu64 zmm21, [{group} + 64]",
             "vmovdqu64 zmm22, [{group} + 128]",
             "vmovdqu64 zmm23, [{group} + 192]",
             field!("zmm16", "0", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7"),
-            "prefetcht1 [{group} + {ahead} + 128]",
-            "prefetcht1 [{group} + {ahead} + 192]",
+            "prefetcht0 [{group} + {ahead} + 128]",
+            "prefetcht0 [{group} + {ahead} + 192]",
             field!("zmm17", "64", "zmm8", "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15"),
             "add {group}, 256",
             "add {first}, 128",
@@ -95,7 +92,7 @@ pub(super) fn nibbles(
             first = inout(reg) codes[0].as_ptr() => _,
             second = inout(reg) codes[1].as_ptr() => _,
             count = inout(reg) group.len() => _,
-            ahead = const super::ordered::NEAR,
+            ahead = const super::STREAM,
             inout("zmm0") *a, inout("zmm1") *b, inout("zmm2") *c, inout("zmm3") *d,
             inout("zmm4") *e, inout("zmm5") *f, inout("zmm6") *g, inout("zmm7") *h,
             inout("zmm8") *i, inout("zmm9") *j, inout("zmm10") *k, inout("zmm11") *l,
