@@ -13,7 +13,7 @@ use tern::kernels::{
     Acts, BLOCK, Code, Form, Inputs, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put,
     RowScale, RowType, RowsOf,
     lookup::{Indexed, Room, TOKENS, index_bytes},
-    screen::{PairsOf, PlaneOf, RowSums, Split},
+    screen::{PairsOf, PlaneOf, RowSums, Split, StatesOf},
 };
 
 #[path = "../examples/bench/probe.rs"]
@@ -215,6 +215,22 @@ fn head(criterion: &mut Criterion) {
                 let of = PairsOf { rows: &plane, k, codes: &first };
                 bencher.iter(|| table.pairs(black_box(of), &live, &mut out));
             });
+            let (both, rows) = ([&high, &middle], size / (3 * k / 4) / 128 * 128);
+            let [high, middle] = both.map(|plane| plane.repeat(rows));
+            for states in [1, 4, 8] {
+                let codes = [&first, &second].map(|codes| codes.repeat(states));
+                let mut out = vec![[0; 2]; states * 128];
+                group.throughput(Throughput::Elements((rows * states) as u64));
+                group.bench_function(format!("states, {states}, {place}"), |bencher| {
+                    let parts = high.chunks_exact(64 * k).zip(middle.chunks_exact(32 * k));
+                    bencher.iter(|| {
+                        for (high, middle) in black_box(parts.clone()) {
+                            let codes = [&codes[0][..], &codes[1]];
+                            table.states(StatesOf { high, middle, k, codes }, &mut out);
+                        }
+                    });
+                });
+            }
             for kind in [RowType::F32, RowType::F16, RowType::Bf16, RowType::Q8_0, RowType::Q6K] {
                 let bytes = kind.row_bytes(k).expect("whole blocks");
                 let row: Vec<u8> = (0..bytes).map(|i| (i % 61) as u8).collect();

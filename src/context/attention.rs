@@ -151,7 +151,7 @@ impl Forward<'_> {
         let (queries, kernels) = (&*queries, self.kernels);
         team.run_parts(
             bounds.len() - 1,
-            CutAt::new(between, &bounds),
+            CutAt::new(between, &bounds, 1),
             Cut::none(),
             slots,
             |part, out, (), slot| {

@@ -18,7 +18,7 @@ use crate::{
     kernels::{Acts, BLOCK, Form, Kernels, Live, PanelRows, Put, SPAN},
     model::{Config, Weights},
     packed::PackedMatrix,
-    threads::{Cut, Team},
+    threads::{Cut, CutAt, Team},
 };
 
 /// The share of columns, in percent, up to which it pays to leave the others out.
@@ -182,9 +182,9 @@ impl Forward<'_> {
             return &[];
         }
         let panels = matrices.iter().map(|matrix| matrix.panels()).sum();
-        let share = panels_per_part(team, panels, self.rows.len());
-        let part = team.first_part(panels.div_ceil(share), slot);
-        let (matrix, at) = within(matrices, part * share);
+        let bounds = bounds(team, panels, self.rows.len());
+        let part = team.first_part(bounds.len() - 1, slot);
+        let (matrix, at) = within(matrices, bounds[part]);
         matrix.panel_range(at..matrix.panels())
     }
 
@@ -192,7 +192,7 @@ impl Forward<'_> {
     fn product(&mut self, team: &Team<'_>, matrices: &[&PackedMatrix]) {
         let (kernels, tokens, panel) = (self.kernels, self.rows.len(), matrices[0].form().rows());
         let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
-        let share = panels_per_part(team, panels, tokens);
+        let bounds = bounds(team, panels, tokens);
         let Scratch { acts, slots, between, last_panel, places, kept, .. } = &mut *self.scratch;
         *last_panel = panel;
         let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
@@ -204,14 +204,14 @@ impl Forward<'_> {
         }
         let live = live_columns(matrices[0], acts, places, kept);
         team.run_parts(
-            panels.div_ceil(share),
-            Cut::new(&mut between[..panels * tokens * panel], share * tokens * panel),
+            bounds.len() - 1,
+            CutAt::new(between, &bounds, tokens * panel),
             Cut::none(),
             slots,
             |part, out, (), slot| {
                 // One token takes as many panels at once as the slot holds.
                 let most = if tokens == 1 && live.is_none() { slot.dots.len() / panel } else { 1 };
-                let (mut first, mut out) = (part * share, out);
+                let (mut first, mut out) = (bounds[part], out);
                 while !out.is_empty() {
                     let (matrix, at) = within(matrices, first);
                     let count = most.min(matrix.panels_together()).min(matrix.panels() - at);
@@ -262,8 +262,11 @@ fn live_columns<'a>(
     (live.places.len() * 100 <= matrix.k() * COLUMNS_PAY).then_some(live)
 }
 
-/// Panels of one part of the work: few tokens read weights as long streams; many take little of them, and a short
-/// part at the end keeps nobody waiting.
-pub(super) fn panels_per_part(team: &Team<'_>, panels: usize, tokens: usize) -> usize {
-    team.share(panels, 32usize.div_ceil(tokens))
+/// Where the panels of each part of the work begin, and the end: few tokens read weights as streams; many take little of them, and
+/// a short part at the end keeps nobody waiting.
+pub(super) fn bounds(team: &Team<'_>, panels: usize, tokens: usize) -> Vec<usize> {
+    if tokens <= AHEAD_ROWS {
+        return team.stream(panels);
+    }
+    (0..panels).step_by(team.share(panels, 1)).chain([panels]).collect()
 }

@@ -3,7 +3,7 @@
 //! What comes of it is `[unit][tokens][unit rows]`, where a unit is whole panels of both matrices.
 
 use super::{
-    forward::{Forward, panels_per_part},
+    forward::{Forward, bounds},
     lookup,
     scratch::{Scratch, Slot},
 };
@@ -12,7 +12,7 @@ use crate::{
     model::{Activation, Layer},
     ops::activation::positive,
     packed::PackedMatrix,
-    threads::{Cut, Team},
+    threads::{Cut, CutAt, Team, ask_start},
 };
 
 impl Forward<'_> {
@@ -25,9 +25,9 @@ impl Forward<'_> {
     ) -> &'b [u8] {
         let (unit, gate) = (self.scratch.panels.gated, &layer.gate);
         let units = self.config.n_ff.div_ceil(unit);
-        let share = panels_per_part(team, units, self.rows.len());
-        let part = team.first_part(units.div_ceil(share), slot);
-        let first = part * share * unit / gate.form().rows();
+        let bounds = bounds(team, units, self.rows.len());
+        let part = team.first_part(bounds.len() - 1, slot);
+        let first = bounds[part] * unit / gate.form().rows();
         gate.panel_range(first.min(gate.panels())..gate.panels())
     }
 
@@ -37,7 +37,7 @@ impl Forward<'_> {
         let Scratch { acts, between, slots, panels, .. } = &mut *self.scratch;
         let unit = panels.gated;
         let units = self.config.n_ff.div_ceil(unit);
-        let share = panels_per_part(team, units, tokens);
+        let bounds = bounds(team, units, tokens);
         let acts = acts.acts(tokens, layer.gate.k(), kernels.layout());
         let gated = &mut between[..units * tokens * unit];
         let look_up = (layer.gate.k(), 2);
@@ -49,21 +49,27 @@ impl Forward<'_> {
         let leave_out =
             tokens == 1 && layer.up.form() == Form::ROWS && activation == Activation::Relu2;
         team.run_parts(
-            units.div_ceil(share),
-            Cut::new(gated, share * tokens * unit),
+            bounds.len() - 1,
+            CutAt::new(gated, &bounds, tokens * unit),
             Cut::none(),
             slots,
             |part, out, (), slot| {
+                if out.is_empty() {
+                    return;
+                }
                 if leave_out {
-                    return live_rows(kernels, layer, part * share * unit, acts, slot, out);
+                    return live_rows(kernels, layer, bounds[part] * unit, acts, slot, out);
                 }
                 // One token: all gates of the part, then all of `up`, each from one stretch of memory.
                 let unit = if tokens == 1 { out.len() } else { unit };
-                let base = part * share * panels.gated;
+                let base = bounds[part] * panels.gated;
                 for (i, out) in out.chunks_exact_mut(tokens * unit).enumerate() {
                     let first = base + i * unit;
                     let Slot { dots, gate, up, .. } = slot;
                     let (gate, up) = (&mut gate[..out.len()], &mut up[..out.len()]);
+                    if tokens == 1 {
+                        ask_start(rows_of(&layer.up, first, unit));
+                    }
                     unit_dots(kernels, &layer.gate, first, unit, acts, dots, gate);
                     unit_dots(kernels, &layer.up, first, unit, acts, dots, up);
                     match activation {
@@ -74,6 +80,12 @@ impl Forward<'_> {
             },
         );
     }
+}
+
+/// The panels of `unit` rows from `first` on, as far as there are any.
+fn rows_of(matrix: &PackedMatrix, first: usize, unit: usize) -> &[u8] {
+    let (rows, panels) = (matrix.form().rows(), matrix.panels());
+    matrix.panel_range((first / rows).min(panels)..((first + unit) / rows).min(panels))
 }
 
 /// The products of `unit` rows from `first` on; `out` is `[tokens][unit]`.

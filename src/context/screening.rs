@@ -23,7 +23,7 @@ use crate::{
     model::{FEW, Pairs, Planes, RowMatrix},
     sampler::Screen,
     tensor::Lines,
-    threads::{Cut, Team, ask},
+    threads::{Cut, Team, ask, ask_start},
 };
 use std::{cmp::Ordering, ops::Range};
 
@@ -426,6 +426,9 @@ fn bound_rows(
     // What is needed once the sums are there.
     ask(bounds);
     ask(limits);
+    if !fast {
+        ask_start(planes.middle(rows.clone()));
+    }
     if fast {
         let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));
         for ((p, q), sums) in terms.zip(sums.chunks_exact_mut(n)) {

@@ -67,6 +67,14 @@ pub(crate) fn ask<T>(values: &[T]) {
     (first..end).step_by(LINE).for_each(prefetch);
 }
 
+/// Bytes of a stream that come before what its kernel asks for ahead.
+const START: usize = 8 << 10;
+
+/// Asks for where a stream begins that is read soon.
+pub(crate) fn ask_start(stream: &[u8]) {
+    ask(&stream[..stream.len().min(START)]);
+}
+
 /// Asks the second cache for the line at an address.
 #[inline]
 #[allow(unused_unsafe)] // safe on x86-64 from Rust 1.94 on

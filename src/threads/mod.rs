@@ -20,7 +20,7 @@ mod sync;
 mod team;
 
 pub use ahead::Pieces;
-pub(crate) use ahead::ask;
+pub(crate) use ahead::{ask, ask_start};
 pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};
 pub(crate) use fp::FpState;

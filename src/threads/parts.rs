@@ -59,10 +59,11 @@ impl<'a, T: Send> Parts for Cut<'a, T> {
     }
 }
 
-/// A slice cut at given places: part `i` is `bounds[i] .. bounds[i + 1]`.
+/// A slice cut at given places: part `i` is `bounds[i] .. bounds[i + 1]`, in units of so many values.
 pub struct CutAt<'a, T> {
     start: *mut T,
     bounds: &'a [usize],
+    unit: usize,
     of: PhantomData<&'a mut [T]>,
 }
 
@@ -70,19 +71,21 @@ pub struct CutAt<'a, T> {
 unsafe impl<T: Send> Sync for CutAt<'_, T> {}
 
 impl<'a, T> CutAt<'a, T> {
-    /// Cuts `slice` at `bounds`.
+    /// Cuts `slice` at `bounds`, counted in units.
     ///
     /// # Panics
     ///
     /// If the bounds fall, or leave the slice.
     #[must_use]
-    pub fn new(slice: &'a mut [T], bounds: &'a [usize]) -> Self {
+    pub fn new(slice: &'a mut [T], bounds: &'a [usize], unit: usize) -> Self {
         assert!(bounds.is_sorted(), "bounds must rise");
         assert!(
-            bounds.last().is_none_or(|last| *last <= slice.len()),
+            bounds
+                .last()
+                .is_none_or(|last| last.checked_mul(unit).is_some_and(|end| end <= slice.len())),
             "bounds must lie in the slice"
         );
-        Self { start: slice.as_mut_ptr(), bounds, of: PhantomData }
+        Self { start: slice.as_mut_ptr(), bounds, unit, of: PhantomData }
     }
 }
 
@@ -94,7 +97,7 @@ impl<'a, T: Send> Parts for CutAt<'a, T> {
     }
 
     unsafe fn part(&self, i: usize) -> &'a mut [T] {
-        let (first, end) = (self.bounds[i], self.bounds[i + 1]);
+        let (first, end) = (self.bounds[i] * self.unit, self.bounds[i + 1] * self.unit);
         // SAFETY: the bounds were checked against the slice.
         let start = unsafe { self.start.add(first) };
         // SAFETY: rising bounds make parts disjoint, and the caller has no other part `i`.

@@ -1,6 +1,6 @@
 //! How long a part of the work is.
 
-use super::Team;
+use super::{Team, ranges::first};
 
 impl Team<'_> {
     /// Units of one part, of `units` that take alike.
@@ -12,6 +12,35 @@ impl Team<'_> {
     pub fn share(&self, units: usize, fewest: usize) -> usize {
         share(units, self.at_once(), fewest)
     }
+}
+
+impl Team<'_> {
+    /// Where the parts of a stream of memory begin, and its end: for each thread a half of its share, a quarter and two eighths.
+    ///
+    /// The first is one long stream; who has nothing left finds short parts at the ends of the others. Some may be empty.
+    #[must_use]
+    pub fn stream(&self, units: usize) -> Vec<usize> {
+        if self.takes_in_order() {
+            let share = self.share(units, STREAM);
+            return (0..units).step_by(share).chain([units]).collect();
+        }
+        stream(units, self.at_once())
+    }
+}
+
+/// Units of a part that is no end of a stream.
+const STREAM: usize = 32;
+
+fn stream(units: usize, threads: usize) -> Vec<usize> {
+    if threads == 1 {
+        return vec![0, units];
+    }
+    let ends = (0..threads).flat_map(|thread| {
+        let (start, end) = (first(units, threads, thread), first(units, threads, thread + 1));
+        let eighth = |n: usize| start + ((end - start) * n).div_ceil(8);
+        [eighth(4), eighth(6), eighth(7), end]
+    });
+    std::iter::once(0).chain(ends).collect()
 }
 
 fn share(units: usize, threads: usize, fewest: usize) -> usize {
@@ -26,7 +55,7 @@ fn share(units: usize, threads: usize, fewest: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::share;
+    use super::{first, share, stream};
 
     #[test]
     fn parts_end_together() {
@@ -44,6 +73,27 @@ mod tests {
             (0, 1, 1, 1),
         ] {
             assert_eq!(share(units, threads, fewest), want, "{units}, {threads}, {fewest}");
+        }
+    }
+
+    #[test]
+    fn parts_of_a_stream_shrink_to_the_ends_of_equal_shares() {
+        assert_eq!(stream(216, 2), [0, 54, 81, 95, 108, 162, 189, 203, 216]);
+        assert_eq!(stream(10, 2), [0, 3, 4, 5, 5, 8, 9, 10, 10]);
+        assert_eq!(stream(7, 1), [0, 7]);
+        assert_eq!(stream(0, 2), [0; 9]);
+        for units in 0..300 {
+            for threads in 2..9 {
+                let bounds = stream(units, threads);
+                assert!(
+                    bounds.is_sorted() && bounds.len() == 4 * threads + 1,
+                    "{units}, {threads}"
+                );
+                for thread in 0..threads {
+                    let start = bounds[first(bounds.len() - 1, threads, thread)];
+                    assert_eq!(start, first(units, threads, thread), "{units}, {threads}");
+                }
+            }
         }
     }
 

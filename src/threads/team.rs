@@ -232,6 +232,11 @@ impl<'a> Team<'a> {
         }
     }
 
+    /// Whether threads take the parts of a phase in their order, none of them from a share of its own.
+    pub(super) fn takes_in_order(&self) -> bool {
+        matches!(self.0, Kind::Host(..))
+    }
+
     /// Says what each thread reads in a phase to come: `of(slot)` is what it asks for while it waits, one piece after another.
     /// Any pieces will do: nothing is read.
     pub fn read_ahead<'b>(&self, of: impl Fn(usize) -> Pieces<'b>) {
