@@ -46,6 +46,13 @@ struct Progress {
     done: usize,
 }
 
+impl Progress {
+    /// Whether state `i` is one of them.
+    fn has(self, i: usize, fast: bool) -> bool {
+        self.fast == fast && (self.first..self.first + self.count).contains(&i)
+    }
+}
+
 /// A row that may be among the best.
 #[derive(Clone, Copy, Debug, Default)]
 struct Survivor {
@@ -115,13 +122,12 @@ impl Screening {
         poll: &mut Poll<'_>,
     ) -> Result<Option<Status>> {
         let (vocab, width) = (head.planes.rows(), head.planes.k());
-        let known = |of: &Progress| of.fast == fast && (of.first..of.first + of.count).contains(&i);
-        let mut progress = match self.progress.filter(known) {
+        let mut progress = match self.progress.filter(|of| of.has(i, fast)) {
             Some(progress) => progress,
             None => {
                 let count = (states.len() / width - i).min(STATES);
                 self.progress = None;
-                self.split(&states[i * width..][..count * width], vocab, width)?;
+                self.split(&states[i * width..][..count * width], vocab, width, team)?;
                 Progress { first: i, count, fast, done: 0 }
             }
         };
@@ -167,7 +173,7 @@ impl Screening {
     }
 
     /// Splits states, in room that is theirs.
-    fn split(&mut self, states: &[f32], vocab: usize, width: usize) -> Result<()> {
+    fn split(&mut self, states: &[f32], vocab: usize, width: usize, team: &Team<'_>) -> Result<()> {
         let count = states.len() / width;
         if self.limits.len() != 2 * count * vocab || self.codes[0].len() != states.len() {
             *self = Self::default();
@@ -179,17 +185,17 @@ impl Screening {
             self.splits = try_zeroed(count, "terms of a state")?;
         }
         let [p, q] = &mut self.codes;
-        let terms = p.chunks_exact_mut(width).zip(q.chunks_exact_mut(width));
-        for ((state, (p, q)), split) in states.chunks_exact(width).zip(terms).zip(&mut self.splits)
-        {
-            *split = Split::new(state, p, q);
-        }
+        let terms = (Cut::new(p, width), Cut::new(q, width));
+        let (splits, mut slots) = (Cut::new(&mut self.splits, 1), vec![(); team.threads()]);
+        team.run_parts(count, terms, splits, &mut slots, |i, (p, q), split, ()| {
+            split[0] = Split::new(&states[i * width..][..width], p, q);
+        });
         Ok(())
     }
 
     /// Room for a row of the head, or for the pairs of few, in each thread.
     fn make_rows(&mut self, bytes: usize, threads: usize) -> Result<()> {
-        if self.rows.len() != threads || self.rows.iter().any(|row| row.len() != bytes) {
+        if self.rows.len() < threads || self.rows.iter().any(|row| row.len() != bytes) {
             let row = || try_zeroed(bytes, "rows of the head");
             self.rows = (0..threads).map(|_| row()).collect::<Result<_>>()?;
         }

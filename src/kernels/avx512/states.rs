@@ -18,9 +18,9 @@ use std::arch::x86_64::*;
 const STATES: usize = 4;
 /// Rows that do.
 const PAIR: usize = 2;
-/// Rows that all states go through before the next ones: half of a second cache's share, as the rows behind them are fetched
+/// Rows that all states go through before the next ones: a quarter of a second cache with those behind them, which are fetched
 /// meanwhile. Otherwise the first states wait for the memory and the others for the multiplier.
-const BLOCK: usize = 32;
+const BLOCK: usize = 64;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) fn states(of: StatesOf<'_>, out: &mut [[i32; 2]]) {
