@@ -1,11 +1,19 @@
 //! The packed form of a model: the same logits, on every table, from a map.
 
+#[path = "common/tiny.rs"]
+#[expect(dead_code, unused_imports, reason = "one kind of model is made here")]
+mod tiny;
+
+use half::f16;
 use tern::{
     Cancel, Error,
     context::{Context, ContextOptions, EvalOptions},
+    file::Source,
     kernels::Kernels,
     model::{LoadOptions, Model},
+    tensor::DType,
 };
+use tiny::Plan;
 
 fn load(path: &std::path::Path, kernels: &str) -> Result<Model, Error> {
     Model::open(
@@ -101,5 +109,49 @@ fn cancelled_conversions_leave_the_file_and_bad_codes_are_found() {
     let vocab = Model::open(&source, LoadOptions { vocab_only: true, ..LoadOptions::default() })
         .expect("loads");
     assert!(matches!(vocab.convert(&path, None, None), Err(Error::InvalidState(_))));
+    std::fs::remove_dir_all(folder).expect("ours");
+}
+
+#[test]
+fn rows_keep_scales_of_their_own_and_one_scale_is_written_once() {
+    let folder = folder("scales");
+    let path = folder.join("packed.gguf");
+    let mut bytes = tiny::bytes(&Plan { ternary: DType::TQ2_0, ..Plan::default() });
+    let open = |bytes: &[u8]| {
+        Model::from_source(Source::from_memory(bytes.to_vec()), LoadOptions::default())
+    };
+    let plain = open(&bytes).expect("loads");
+    let tensor = plain.gguf().tensor("blk.1.attn_q.weight").expect("there");
+    // The third row twice as large: blocks of 64 bytes of codes and a scale.
+    let row = tensor.shape.columns() as usize / 256 * 66;
+    let at = tensor.range().start as usize + 2 * row;
+    for block in bytes[at..at + row].chunks_exact_mut(66) {
+        let scale = 2.0 * f16::from_le_bytes([block[64], block[65]]).to_f32();
+        block[64..].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+    }
+    let model = open(&bytes).expect("loads");
+    let want = logits(&model);
+    assert!(want != logits(&plain), "the row counts");
+    model.convert(&path, None, None).expect("converts");
+    let packed = load(&path, Kernels::best().name()).expect("loads");
+    assert!(logits(&packed) == want, "packed");
+    let scales = |name: &str| packed.gguf().tensor(name).expect("there").clone();
+    assert_eq!(scales("blk.1.attn_q.scale").shape.columns(), tensor.shape.rows());
+    assert_eq!(scales("blk.0.attn_q.scale").shape.columns(), 1);
+    // A load maps what lies before the scales and copies the rest.
+    let (copied, mapped): (Vec<_>, Vec<_>) =
+        packed.gguf().tensors.iter().partition(|tensor| tensor.shape.rows() == 1);
+    let last = mapped.iter().map(|tensor| tensor.offset).max();
+    assert!(copied.len() > 14 && last < copied.iter().map(|tensor| tensor.offset).min());
+    let at = scales("blk.1.attn_q.scale").range().start as usize + 4 * 5;
+    drop(packed); // some systems let nobody write to a mapped file
+    let mut spoiled = std::fs::read(&path).expect("there");
+    for (scale, rule) in [(-0.5f32, "from 0 up"), (f32::NAN, "a number")] {
+        spoiled[at..at + 4].copy_from_slice(&scale.to_le_bytes());
+        std::fs::write(&path, &spoiled).expect("writes");
+        let error = load(&path, Kernels::best().name()).expect_err("no scale").to_string();
+        let names = error.contains("blk.1.attn_q.scale") && error.contains("value 5");
+        assert!(names && error.contains(rule), "{error}");
+    }
     std::fs::remove_dir_all(folder).expect("ours");
 }
