@@ -377,7 +377,7 @@ enum {
 
 enum {
   TERN_CTX_EMBEDDINGS = 1, /* keep the states that tern_embedding needs */
-  TERN_CTX_FAST_HEAD  = 2  /* screen a large head in four bits, not eight: sooner, and all but surely the same tokens */
+  TERN_CTX_FAST_HEAD  = 2  /* screen a large head by four bits, not six: sooner, and all but surely the same tokens */
 };
 /* How a context is made. Zeros are the defaults. */
 typedef struct tern_context_params {

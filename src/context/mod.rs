@@ -63,7 +63,7 @@ pub struct ContextOptions {
     pub pooling: Pooling,
     /// Keep the states that [`Context::embedding`] needs.
     pub embeddings: bool,
-    /// Screen the head by four bits a weight instead of eight, where it is screened at all: greedy and top-k choices come
+    /// Screen the head by four bits a weight instead of six, where it is screened at all: greedy and top-k choices come
     /// sooner. They are those of the full head as long as what the other four bits hold is spread evenly: likely, not sure.
     pub fast_head: bool,
     /// The most bytes of cache pages held; 0 is no cap.

@@ -61,7 +61,7 @@ pub const TERN_POOL_MEAN: i32 = 1;
 
 /// Keep the states that tern_embedding needs.
 pub const TERN_CTX_EMBEDDINGS: u32 = 1;
-/// Screen a large head in four bits, not eight: sooner, and all but surely the same tokens.
+/// Screen a large head by four bits, not six: sooner, and all but surely the same tokens.
 pub const TERN_CTX_FAST_HEAD: u32 = 2;
 
 /// How a context is made. Zeros are the defaults.
