@@ -76,12 +76,12 @@ impl Forward<'_> {
         self.product(team, &[&layer.o]);
         self.norm_stream(team, &layer.ffn_norm, true);
         let gain = layer.ffn_sub_norm.as_deref().unwrap_or(&[]);
-        self.read_ahead(team, gain, |slot| self.first_weights(team, &[&layer.down], slot));
+        self.read_ahead(team, gain, |slot| Self::first_weights(team, &[&layer.down], slot));
         self.gate(team, layer);
         self.norm_gated(team, layer.ffn_sub_norm.as_deref());
         match weights.layers.get(index + 1) {
             Some(next) => self.read_ahead(team, &next.attn_norm, |slot| {
-                self.first_weights(team, &[&next.q, &next.k, &next.v], slot)
+                Self::first_weights(team, &[&next.q, &next.k, &next.v], slot)
             }),
             None => self.read_ahead(team, &[], |_| &[]),
         }
@@ -155,7 +155,7 @@ impl Forward<'_> {
     fn read_step_ahead(&self, team: &Team<'_>, index: usize) {
         let layer = &self.weights.layers[index];
         let gain = layer.attn_sub_norm.as_deref().unwrap_or(&[]);
-        let weights = |slot| self.first_weights(team, &[&layer.o], slot);
+        let weights = |slot| Self::first_weights(team, &[&layer.o], slot);
         let ([row], geometry) = (self.rows, self.geometry) else {
             return self.read_ahead(team, gain, weights);
         };
@@ -170,21 +170,14 @@ impl Forward<'_> {
         });
     }
 
-    /// What a thread reads first of a product.
-    fn first_weights<'b>(
-        &self,
-        team: &Team<'_>,
-        matrices: &[&'b PackedMatrix],
-        slot: usize,
-    ) -> &'b [u8] {
+    /// What a thread reads first of a product with few tokens.
+    fn first_weights<'b>(team: &Team<'_>, matrices: &[&'b PackedMatrix], slot: usize) -> &'b [u8] {
         if matrices[0].form() == Form::COLUMNS {
             // Which are read is not known yet.
             return &[];
         }
         let panels = matrices.iter().map(|matrix| matrix.panels()).sum();
-        let bounds = bounds(team, panels, self.rows.len());
-        let part = team.first_part(bounds.len() - 1, slot);
-        let (matrix, at) = within(matrices, bounds[part]);
+        let (matrix, at) = within(matrices, team.first_part(panels, slot));
         matrix.panel_range(at..matrix.panels())
     }
 
@@ -268,5 +261,5 @@ pub(super) fn bounds(team: &Team<'_>, panels: usize, tokens: usize) -> Vec<usize
     if tokens <= AHEAD_ROWS {
         return team.stream(panels);
     }
-    (0..panels).step_by(team.share(panels, 1)).chain([panels]).collect()
+    team.cuts(panels, 1)
 }

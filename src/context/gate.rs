@@ -14,9 +14,10 @@ use crate::{
     packed::PackedMatrix,
     threads::{Cut, CutAt, Team, ask_start},
 };
+use std::ops::Range;
 
 impl Forward<'_> {
-    /// What a thread reads first of the gate.
+    /// What a thread reads first of the gate with few tokens.
     pub(super) fn first_gates<'b>(
         &self,
         team: &Team<'_>,
@@ -25,9 +26,7 @@ impl Forward<'_> {
     ) -> &'b [u8] {
         let (unit, gate) = (self.scratch.panels.gated, &layer.gate);
         let units = self.config.n_ff.div_ceil(unit);
-        let bounds = bounds(team, units, self.rows.len());
-        let part = team.first_part(bounds.len() - 1, slot);
-        let first = bounds[part] * unit / gate.form().rows();
+        let first = team.first_part(units, slot) * unit / gate.form().rows();
         gate.panel_range(first.min(gate.panels())..gate.panels())
     }
 
@@ -68,7 +67,7 @@ impl Forward<'_> {
                     let Slot { dots, gate, up, .. } = slot;
                     let (gate, up) = (&mut gate[..out.len()], &mut up[..out.len()]);
                     if tokens == 1 {
-                        ask_start(rows_of(&layer.up, first, unit));
+                        ask_start(layer.up.panel_range(panels_of(&layer.up, first, unit)));
                     }
                     unit_dots(kernels, &layer.gate, first, unit, acts, dots, gate);
                     unit_dots(kernels, &layer.up, first, unit, acts, dots, up);
@@ -83,9 +82,9 @@ impl Forward<'_> {
 }
 
 /// The panels of `unit` rows from `first` on, as far as there are any.
-fn rows_of(matrix: &PackedMatrix, first: usize, unit: usize) -> &[u8] {
-    let (rows, panels) = (matrix.form().rows(), matrix.panels());
-    matrix.panel_range((first / rows).min(panels)..((first + unit) / rows).min(panels))
+fn panels_of(matrix: &PackedMatrix, first: usize, unit: usize) -> Range<usize> {
+    let rows = matrix.form().rows();
+    first / rows..((first + unit) / rows).min(matrix.panels())
 }
 
 /// The products of `unit` rows from `first` on; `out` is `[tokens][unit]`.
@@ -99,7 +98,7 @@ fn unit_dots(
     out: &mut [f32],
 ) {
     let (rows, tokens) = (matrix.form().rows(), acts.tokens());
-    let (start, end) = (first / rows, ((first + unit) / rows).min(matrix.panels()));
+    let Range { start, end } = panels_of(matrix, first, unit);
     // One token takes all panels at once.
     let most = if tokens == 1 { matrix.panels_together() } else { 1 };
     let mut panel = start;
@@ -130,9 +129,8 @@ fn live_rows(
     unit_dots(kernels, gate, first, out.len(), acts, dots, out);
     let count = positive(out, live);
     let live = &live[..count];
-    let (rows, end) = (up.form().rows(), (first + out.len()).min(up.panels() * up.form().rows()));
     let of = RowsOf {
-        rows: up.panel_range(first / rows..end / rows),
+        rows: up.panel_range(panels_of(up, first, out.len())),
         k: up.k(),
         acts: acts.codes,
         sum: acts.rows[0].sum,

@@ -12,17 +12,20 @@ impl Team<'_> {
     pub fn share(&self, units: usize, fewest: usize) -> usize {
         share(units, self.at_once(), fewest)
     }
-}
 
-impl Team<'_> {
+    /// Where parts of [`share`](Self::share) units begin, and the end of the last.
+    #[must_use]
+    pub fn cuts(&self, units: usize, fewest: usize) -> Vec<usize> {
+        (0..units).step_by(self.share(units, fewest)).chain([units]).collect()
+    }
+
     /// Where the parts of a stream of memory begin, and its end: for each thread a half of its share, a quarter and two eighths.
     ///
     /// The first is one long stream; who has nothing left finds short parts at the ends of the others. Some may be empty.
     #[must_use]
     pub fn stream(&self, units: usize) -> Vec<usize> {
         if self.takes_in_order() {
-            let share = self.share(units, STREAM);
-            return (0..units).step_by(share).chain([units]).collect();
+            return self.cuts(units, STREAM);
         }
         stream(units, self.at_once())
     }

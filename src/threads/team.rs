@@ -245,7 +245,7 @@ impl<'a> Team<'a> {
         }
     }
 
-    /// The part of a phase that a thread takes first, of so many parts.
+    /// The part of a phase that a thread takes first, of so many parts; of a [`stream`](Self::stream) the unit.
     #[must_use]
     pub fn first_part(&self, parts: usize, slot: usize) -> usize {
         ranges::first(parts, self.threads(), slot)
