@@ -13,7 +13,7 @@ use tern::kernels::{
     Acts, BLOCK, Code, Form, Inputs, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put,
     RowScale, RowType, RowsOf,
     lookup::{Indexed, Room, TOKENS, index_bytes},
-    screen::{PairsOf, PlaneOf, RowSums, Split, StatesOf},
+    screen::{Basis, FirstTermsOf, PairsOf, PlaneOf, RowSums, Split, StatesOf},
 };
 
 #[path = "../examples/bench/probe.rs"]
@@ -37,6 +37,22 @@ fn codes(form: Form, bytes: usize, rng: &mut Rng) -> Vec<u8> {
 /// A block repeated to about `bytes`.
 fn repeated(block: &[u8], bytes: usize) -> Vec<u8> {
     block.repeat((bytes / block.len()).max(1))
+}
+
+/// Codes from the beginning of a cache line on, as the library holds them.
+struct Aligned(Vec<i8>, usize);
+
+impl Aligned {
+    fn new(codes: &[i8]) -> Self {
+        let mut bytes = vec![0; codes.len() + 63];
+        let start = bytes.as_ptr().align_offset(64).min(63);
+        bytes[start..start + codes.len()].copy_from_slice(codes);
+        Self(bytes, start)
+    }
+
+    fn get(&self) -> &[i8] {
+        &self.0[self.1..][..self.0.len() - 63]
+    }
 }
 
 /// Random acts; their order within a block of tokens does not matter to time.
@@ -187,12 +203,12 @@ fn head(criterion: &mut Criterion) {
     let bounds = vec![Kernels::best().split_row(&floats(k, &mut rng), planes); 256];
     for table in Kernels::available() {
         let mut group = criterion.benchmark_group(format!("{}/head", table.name()));
-        for (kind, likely) in [("sure", false), ("likely", true)] {
+        for basis in [Basis::Nibbles, Basis::BothTerms, Basis::FirstTerm] {
             let (sums, mut out) = (vec![[1000; 2]; bounds.len()], vec![0.0; 2 * bounds.len()]);
             group.throughput(Throughput::Elements(bounds.len() as u64));
-            group.bench_function(format!("limits, {kind}"), |bencher| {
+            group.bench_function(format!("limits, {basis:?}"), |bencher| {
                 let (score, upper) = out.split_at_mut(bounds.len());
-                let rows = RowSums { bounds: &bounds, sums: &sums, likely };
+                let rows = RowSums { bounds: &bounds, sums: &sums, basis };
                 bencher.iter(|| table.limits(&split, black_box(rows), score, upper));
             });
         }
@@ -215,18 +231,27 @@ fn head(criterion: &mut Criterion) {
                 let of = PairsOf { rows: &plane, k, codes: &first };
                 bencher.iter(|| table.pairs(black_box(of), &live, &mut out));
             });
-            let (both, rows) = ([&high, &middle], size / (3 * k / 4) / 128 * 128);
-            let [high, middle] = both.map(|plane| plane.repeat(rows));
+            let rows = size / (3 * k / 4) / 128 * 128;
+            let [high, middle] = [&high, &middle].map(|plane| plane.repeat(rows));
             for states in [1, 4, 8] {
-                let codes = [&first, &second].map(|codes| codes.repeat(states));
+                let codes = [&first, &second].map(|codes| Aligned::new(&codes.repeat(states)));
                 let mut out = vec![[0; 2]; states * 128];
                 group.throughput(Throughput::Elements((rows * states) as u64));
                 group.bench_function(format!("states, {states}, {place}"), |bencher| {
                     let parts = high.chunks_exact(64 * k).zip(middle.chunks_exact(32 * k));
                     bencher.iter(|| {
                         for (high, middle) in black_box(parts.clone()) {
-                            let codes = [&codes[0][..], &codes[1]];
+                            let codes = codes.each_ref().map(Aligned::get);
                             table.states(StatesOf { high, middle, k, codes }, &mut out);
+                        }
+                    });
+                });
+                let codes = codes[0].get();
+                group.bench_function(format!("first terms, {states}, {place}"), |bencher| {
+                    let parts = high.chunks_exact(64 * k).zip(middle.chunks_exact(32 * k));
+                    bencher.iter(|| {
+                        for (high, middle) in black_box(parts.clone()) {
+                            table.first_terms(FirstTermsOf { high, middle, k, codes }, &mut out);
                         }
                     });
                 });

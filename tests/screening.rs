@@ -8,8 +8,11 @@ use std::time::Duration;
 use tern::{
     Cancel,
     context::{Context, ContextOptions, EvalOptions, Want},
-    file::Source,
-    kernels::Kernels,
+    file::{Gguf, Source},
+    kernels::{
+        Kernels,
+        screen::{Basis, Split},
+    },
     model::{LoadOptions, Model, Packing, Pairs},
     sampler::{Dry, Grammar, GrammarKind, Sampler},
     tensor::DType,
@@ -19,7 +22,14 @@ use tiny::Plan;
 
 /// A model whose head has 5000 rows, screened on request.
 fn model(embedding: DType, untied: bool, kernels: &str, screen: bool) -> Model {
-    let bytes = tiny::bytes(&Plan { vocab: 5000, embedding, untied, ..Plan::default() });
+    loaded(
+        tiny::bytes(&Plan { vocab: 5000, embedding, untied, ..Plan::default() }),
+        kernels,
+        screen,
+    )
+}
+
+fn loaded(bytes: Vec<u8>, kernels: &str, screen: bool) -> Model {
     let source = Source::from_memory(bytes);
     let packing = Packing { screen: Some(screen), ..Packing::default() };
     let load = LoadOptions { kernels: Some(kernels.into()), packing, ..LoadOptions::default() };
@@ -259,9 +269,23 @@ fn a_packed_file_is_held_to_its_head_and_its_version() {
 
 #[test]
 fn rows_of_one_eval_are_bounded_together_and_drawn_in_any_order() {
+    // Final states without outliers, which their first term alone bounds, and with some.
+    let even = tiny::bytes(&Plan { vocab: 5000, width: 512, ..Plan::default() });
+    let gguf = Gguf::parse(Source::from_memory(even.clone()).into()).expect("sound");
+    let gains = gguf.tensor("output_norm.weight").expect("there").range();
+    let mut uneven = even.clone();
+    for gain in uneven[gains.start as usize..gains.end as usize].chunks_exact_mut(4).step_by(99) {
+        gain.copy_from_slice(&30f32.to_le_bytes());
+    }
+    for (bytes, near) in [(even, true), (uneven, false)] {
+        in_any_order(&bytes, near);
+    }
+}
+
+fn in_any_order(bytes: &[u8], near: bool) {
     for table in Kernels::available() {
-        let screened = model(DType::F16, false, table.name(), true);
-        let whole = model(DType::F16, false, "scalar", false);
+        let screened = loaded(bytes.to_vec(), table.name(), true);
+        let whole = loaded(bytes.to_vec(), "scalar", false);
         let tokens: Vec<i32> = (5..24).collect();
         for (fast, threads) in [(false, 2), (true, 1)] {
             let [mut screened, mut whole] =
@@ -272,6 +296,16 @@ fn rows_of_one_eval_are_bounded_together_and_drawn_in_any_order() {
                     context
                 });
             assert_eq!(screened.rows(), tokens.len());
+            let splits: Vec<Split> = (0..tokens.len())
+                .map(|row| {
+                    let (mut first, mut second) = ([0; 512], [0; 512]);
+                    Split::new(screened.state(row).expect("kept"), &mut first, &mut second)
+                })
+                .collect();
+            assert!(splits.iter().all(|split| split.is_near_first() == near), "near: {near}");
+            let is_fast = table.name() == "avx512" && near;
+            let basis = if is_fast { Basis::FirstTerm } else { Basis::BothTerms };
+            assert_eq!(table.sure_basis(&splits), basis, "{}", table.name());
             for (name, make) in CHAINS {
                 for row in [0, 1, 7, 8, 18, 3, 11] {
                     let mut sampler = make(row as u64, screened.model());

@@ -2,8 +2,9 @@
 
 use super::{
     Context,
+    bounds::HeadOf,
     eval::{Poll, Status},
-    screening::{HeadOf, Screening},
+    screening::Screening,
 };
 use crate::{
     Cancel,

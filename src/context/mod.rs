@@ -6,6 +6,7 @@
 //! alone: not on threads, batches, forks, trims or what was saved and loaded.
 
 mod attention;
+mod bounds;
 mod cache;
 mod eval;
 mod forward;

@@ -11,37 +11,34 @@
 //! planes once for all states that are bounded together.
 
 use super::{
+    bounds::{GROUP, Groups, HeadOf, bound_rows},
     eval::{Poll, Status},
     head::PART_ROWS,
 };
 use crate::{
     error::{Error, Result, try_zeroed},
-    kernels::{
-        Kernels,
-        screen::{PairsOf, PlaneOf, RowSums, Split, StatesOf},
-    },
-    model::{FEW, Pairs, Planes, RowMatrix},
+    kernels::screen::{Basis, PairsOf, PlaneOf, ROWS, Split},
+    model::{FEW, Pairs},
     sampler::Screen,
     tensor::Lines,
-    threads::{Cut, Team, ask, ask_start},
+    threads::{Cut, Team},
 };
-use std::{cmp::Ordering, ops::Range};
+use std::cmp::Ordering;
 
 /// States that are bounded together.
 pub(super) const STATES: usize = 8;
-/// Rows of which the likeliest is looked for. A multiple of the mask's words.
-const GROUP: usize = 64;
 /// Rows of full precision in one part of the work.
 const RESCORE: usize = 16;
 /// A share of the vocabulary that survives above this, one in so many, and the full head is as cheap.
 const MANY: usize = 8;
+
 /// Which states were bounded, and how far.
 #[derive(Clone, Copy, Debug)]
 struct Progress {
     first: usize,
     count: usize,
-    /// Likely bounds rather than sure ones.
-    fast: bool,
+    /// What the bounds are from.
+    basis: Basis,
     /// Rows done.
     done: usize,
 }
@@ -49,7 +46,7 @@ struct Progress {
 impl Progress {
     /// Whether state `i` is one of them.
     fn has(self, i: usize, fast: bool) -> bool {
-        self.fast == fast && (self.first..self.first + self.count).contains(&i)
+        (self.basis == Basis::Nibbles) == fast && (self.first..self.first + self.count).contains(&i)
     }
 }
 
@@ -57,7 +54,8 @@ impl Progress {
 #[derive(Clone, Copy, Debug, Default)]
 struct Survivor {
     row: u32,
-    /// About what the logit is.
+    /// About what the logit is: first, and by now.
+    first: f32,
     score: f32,
     /// What it is at most.
     upper: f32,
@@ -82,14 +80,6 @@ pub(super) struct Screening {
     pub top: Vec<(i32, f32)>,
     /// The best score of each group, and the group: room to select among them.
     best: Vec<(f32, u32)>,
-}
-
-/// What a screening reads: the planes, the full rows, and the table.
-#[derive(Clone, Copy)]
-pub(super) struct HeadOf<'a> {
-    pub planes: &'a Planes,
-    pub matrix: &'a RowMatrix,
-    pub kernels: &'a Kernels,
 }
 
 impl Screening {
@@ -128,10 +118,12 @@ impl Screening {
                 let count = (states.len() / width - i).min(STATES);
                 self.progress = None;
                 self.split(&states[i * width..][..count * width], vocab, width, team)?;
-                Progress { first: i, count, fast, done: 0 }
+                let sure = || head.kernels.sure_basis(&self.splits);
+                let basis = if fast { Basis::Nibbles } else { sure() };
+                Progress { first: i, count, basis, done: 0 }
             }
         };
-        let count = progress.count;
+        let Progress { count, basis, .. } = progress;
         let Self { limits, greatest, codes, splits, .. } = self;
         let (codes, splits) = ([&codes[0][..], &codes[1]], &splits[..]);
         // What a thread works in; made when there is work.
@@ -164,7 +156,7 @@ impl Screening {
             team.run_parts(parts, limits, greatest, &mut slots, |part, limits, greatest, sums| {
                 let first = from + part * PART_ROWS;
                 let rows = first..first + limits.len() / (2 * count);
-                bound_rows(head, (codes, splits), rows, fast, sums, limits, greatest);
+                bound_rows(head, (codes, splits), rows, basis, sums, limits, greatest);
             });
             progress.done = to;
         }
@@ -242,10 +234,20 @@ impl Screening {
             let first = group * GROUP;
             let allowed = Allowed { mask: screen.allowed, first };
             let (score, upper) = of.limits(limits, group);
-            for (row, (upper, score)) in upper.iter().zip(score).enumerate() {
-                if stays(*upper, threshold) && allowed.has(row) {
-                    let row = (first + row) as u32;
-                    survivors.push(Survivor { row, score: *score, upper: *upper, logit: 0.0 });
+            // Which stay, without a branch for each.
+            let mut stay = [false; GROUP];
+            for (stay, upper) in stay.iter_mut().zip(upper) {
+                *stay = stays(*upper, threshold);
+            }
+            for (word, stay) in stay.as_chunks::<8>().0.iter().enumerate() {
+                if u64::from_ne_bytes(stay.map(u8::from)) == 0 {
+                    continue;
+                }
+                for row in (8 * word..).zip(stay).filter(|(_, stay)| **stay).map(|(row, _)| row) {
+                    if allowed.has(row) {
+                        let (score, upper, row) = (score[row], upper[row], (first + row) as u32);
+                        survivors.push(Survivor { row, first: score, score, upper, logit: 0.0 });
+                    }
                 }
             }
         }
@@ -253,7 +255,7 @@ impl Screening {
     }
 
     /// Reads what the first bounds left out of the survivors: finer bounds, and sure ones.
-    fn refine(&mut self, state: usize, fast: bool, head: HeadOf<'_>, team: &Team<'_>) {
+    fn refine(&mut self, state: usize, basis: Basis, head: HeadOf<'_>, team: &Team<'_>) {
         let HeadOf { planes, kernels, .. } = head;
         let (width, split) = (planes.k(), &self.splits[state]);
         let codes = &self.codes[0][state * width..][..width];
@@ -271,14 +273,38 @@ impl Screening {
                 sums
             };
             let low = sums(Pairs::Low);
-            let middle = if fast { sums(Pairs::Middle) } else { [0; GROUP] };
+            let middle = if basis == Basis::Nibbles { sums(Pairs::Middle) } else { [0; GROUP] };
             for ((survivor, low), middle) in survivors.iter_mut().zip(low).zip(middle) {
-                let (bounds, known) = (&planes.bounds()[survivor.row as usize], survivor.score);
-                (survivor.score, survivor.upper) = if fast {
-                    split.refine_likely(bounds, known, middle, low)
-                } else {
-                    split.refine_coarse(bounds, known, low)
-                };
+                let (bounds, known) = (&planes.bounds()[survivor.row as usize], survivor.first);
+                (survivor.score, survivor.upper) = match basis {
+                    Basis::Nibbles => split.refine_nibbles(bounds, known, middle, low),
+                    Basis::BothTerms => split.refine_both_terms(bounds, known, low),
+                    Basis::FirstTerm => split.refine_first_term(bounds, known, low),
+                }
+            }
+        });
+    }
+
+    /// The second term of the state too, where it was left out.
+    fn refine_second(&mut self, state: usize, head: HeadOf<'_>, team: &Team<'_>) {
+        let HeadOf { planes, kernels, .. } = head;
+        let (k, split) = (planes.k(), &self.splits[state]);
+        let codes = self.codes.each_ref().map(|codes| &codes[state * k..][..k]);
+        let parts = self.survivors.len().div_ceil(RESCORE);
+        let survivors = Cut::new(&mut self.survivors, RESCORE);
+        team.run_parts(parts, survivors, Cut::none(), &mut self.rows, |_, survivors, (), room| {
+            for survivors in survivors.chunks_mut(ROWS) {
+                // A whole group: the last one again where there are fewer.
+                let rows = |i: usize| survivors[i.min(survivors.len() - 1)].row as usize;
+                let rows = planes.group(std::array::from_fn(rows), room);
+                let mut sums = [[0; 2]; ROWS];
+                kernels.nibbles(PlaneOf { rows, k, codes }, &mut sums);
+                for (survivor, [_, second]) in survivors.iter_mut().zip(sums) {
+                    let bounds = &planes.bounds()[survivor.row as usize];
+                    let scores = [survivor.first, survivor.score];
+                    (survivor.score, survivor.upper) =
+                        split.refine_second_term(bounds, scores, second);
+                }
             }
         });
     }
@@ -291,7 +317,7 @@ impl Screening {
         screen: &Screen<'_>,
         team: &Team<'_>,
     ) -> Result<bool> {
-        let Some(Progress { first, count, fast, .. }) = self.progress else { return Ok(false) };
+        let Some(Progress { first, count, basis, .. }) = self.progress else { return Ok(false) };
         let vocab = head.planes.rows();
         let groups = Groups { vocab, count, state: i - first };
         let room = head.matrix.row_bytes().max(FEW * head.planes.k() / 4);
@@ -311,8 +337,12 @@ impl Screening {
             });
         }
         self.survive(groups, screen, threshold)?;
-        self.refine(i - first, fast, head, team);
+        self.refine(i - first, basis, head, team);
         self.survivors.retain(|survivor| stays(survivor.upper, threshold));
+        if basis == Basis::FirstTerm {
+            self.refine_second(i - first, head, team);
+            self.survivors.retain(|survivor| stays(survivor.upper, threshold));
+        }
         if self.survivors.len() > vocab / MANY {
             return Ok(false);
         }
@@ -345,39 +375,6 @@ fn rescore(
             kernels.row_dots(row, matrix.kind(), state, state.len(), logit);
         }
     });
-}
-
-/// Where the values of one state lie among those of several.
-#[derive(Clone, Copy)]
-struct Groups {
-    vocab: usize,
-    count: usize,
-    state: usize,
-}
-
-impl Groups {
-    /// The first row of the part of a group, its rows, and the group's among them.
-    fn part(self, group: usize) -> (usize, usize, Range<usize>) {
-        let row = group * GROUP;
-        let part = row - row % PART_ROWS;
-        let rows = PART_ROWS.min(self.vocab - part);
-        (part, rows, row - part..rows.min(row - part + GROUP))
-    }
-
-    /// The scores and the upper bounds of one group of rows.
-    fn limits(self, limits: &[f32], group: usize) -> (&[f32], &[f32]) {
-        let (part, rows, place) = self.part(group);
-        let limits = &limits[2 * (part * self.count + self.state * rows)..][..2 * rows];
-        let (score, upper) = limits.split_at(rows);
-        (&score[place.clone()], &upper[place])
-    }
-
-    /// The greatest of both.
-    fn greatest(self, greatest: &[[f32; 2]], group: usize) -> [f32; 2] {
-        let (part, rows, place) = self.part(group);
-        let groups = rows.div_ceil(GROUP);
-        greatest[part / GROUP * self.count + self.state * groups + place.start / GROUP]
-    }
 }
 
 /// Whether a row may be among the best: an upper bound that is no number is not below anything.
@@ -413,58 +410,4 @@ impl Allowed<'_> {
             }
         }
     }
-}
-
-/// Bounds of at most [`PART_ROWS`] rows for each state, and the greatest of each group.
-fn bound_rows(
-    head: HeadOf<'_>,
-    (codes, splits): ([&[i8]; 2], &[Split]),
-    rows: Range<usize>,
-    fast: bool,
-    sums: &mut [[i32; 2]],
-    limits: &mut [f32],
-    greatest: &mut [[f32; 2]],
-) {
-    let HeadOf { planes, kernels, .. } = head;
-    let (n, k) = (rows.len(), planes.k());
-    let sums = &mut sums[..splits.len() * n];
-    let (high, bounds) = (planes.high(rows.clone()), &planes.bounds()[rows.clone()]);
-    // What is needed once the sums are there.
-    ask(bounds);
-    ask(limits);
-    if !fast {
-        ask_start(planes.middle(rows.clone()));
-    }
-    if fast {
-        let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));
-        for ((p, q), sums) in terms.zip(sums.chunks_exact_mut(n)) {
-            kernels.nibbles(PlaneOf { rows: high, k, codes: [p, q] }, sums);
-        }
-    } else {
-        kernels.states(StatesOf { high, middle: planes.middle(rows), k, codes }, sums);
-    }
-    let groups = greatest.chunks_exact_mut(n.div_ceil(GROUP));
-    let out = limits.chunks_exact_mut(2 * n).zip(groups).zip(sums.chunks_exact(n));
-    for (split, ((limits, greatest), sums)) in splits.iter().zip(out) {
-        let (score, upper) = limits.split_at_mut(n);
-        kernels.limits(split, RowSums { bounds, sums, likely: fast }, score, upper);
-        for (greatest, (score, upper)) in
-            greatest.iter_mut().zip(score.chunks(GROUP).zip(upper.chunks(GROUP)))
-        {
-            let upper = most(upper, |upper| if upper.is_nan() { f32::INFINITY } else { upper });
-            *greatest = [most(score, |score| score), upper];
-        }
-    }
-}
-
-/// The greatest of some values, in lanes so that they can be wide; what is no number is left out.
-fn most(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
-    let greater = |most: f32, value: f32| if value > most { value } else { most };
-    let mut lanes = [f32::NEG_INFINITY; 16];
-    for values in values.chunks(16) {
-        for (lane, value) in lanes.iter_mut().zip(values) {
-            *lane = greater(*lane, of(*value));
-        }
-    }
-    lanes.into_iter().fold(f32::NEG_INFINITY, greater)
 }

@@ -156,6 +156,7 @@ type Dots = unsafe fn(panel: &[u8], form: Form, k: usize, acts: Acts<'_>, out: &
 type Attend =
     unsafe fn(queries: &[f32], block: KvBlock<'_>, lens: &[usize], state: &mut Online<'_>);
 type Merge = unsafe fn(&mut f32, &mut f32, &mut [f32], f32, f32, &[f32]);
+type FirstTerms = unsafe fn(of: screen::FirstTermsOf<'_>, out: &mut [[i32; 2]]);
 type States = unsafe fn(of: screen::StatesOf<'_>, out: &mut [[i32; 2]]);
 type Rescale =
     unsafe fn(dots: &[i32], weights: &[f32], rows: &[RowScale], stride: usize, out: &mut [f32]);
@@ -188,6 +189,8 @@ pub struct Kernels {
     pairs: unsafe fn(of: screen::PairsOf<'_>, live: &[u32], out: &mut [i32]),
     /// Several states together, where a table has a loop for them.
     states: Option<States>,
+    /// The same of their first terms.
+    first_terms: Option<FirstTerms>,
     /// Products by look-up, where a table has nothing faster for many tokens.
     look_up: Option<lookup::LookUp>,
     /// The inputs of some tokens in one go, where a table has a loop for them.

@@ -45,6 +45,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     nibbles,
     pairs,
     states: None,
+    first_terms: None,
     look_up: None,
     inputs: None,
 };

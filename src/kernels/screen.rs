@@ -16,26 +16,47 @@
 //!              k is a multiple of 128
 //! ```
 //!
-//! A state `h` becomes two terms of eight bits, `h ~ a * (p + q / 256)`. The second meets the high nibbles alone.
+//! A state `h` becomes two terms of eight bits, `h ~ a * (p + q / 256)`. The second meets the high nibbles alone, or is left out.
 //!
 //! # Why the bounds hold
 //!
 //! Let `n` be the length, `u = 2^-24`, `d = h - a*(p + q/256)`, `N = |h|`, `E = |e|`, all norms Euclidean. Let `C` be what is known
 //! of `c`: `c` itself (*fine*), or `c` with 3/2 for its low pair (*coarse*); `r = e - s*C`; `B` the high nibble with 15/2 for
-//! the rest, less 128; `m` the greatest `|C_i - B_i|`: 15/2 or 6.
+//! the rest, less 128; `m` the greatest `|C_i - B_i|`: 15/2 or 6. Where the second term is left out, `q = 0`.
 //!
 //! - `h.e = s*(h.C) + h.r` and `h.C = a*(p.C + q.C/256) + d.C`. With `D = p.C + q.B/256`,
 //!   `|h.e - s*a*D| <= N*|r| + |d|*|s*C| + s*(a/256)*m*sum |q_i|`, and `|s*C| <= E + |r|` (Cauchy-Schwarz, triangle).
 //! - The score is the `S16` sum in f32. A term passes `n/16` fused steps and 4 folds, so it is off by at most
 //!   `g * sum |h_i*e_i| <= g*N*E` with `g = m*u / (1 - m*u)`, `m = ceil(n/16) + 4`.
 //! - `s*a*D` is computed in f64, whose sums are exact here and whose products are off by less than `2^-50` of it. It is rounded to f32
-//!   once, and once more when the low pairs are added: at most `2u` of either.
+//!   once, and once more whenever something is added: at most `2u` of each.
 //!
 //! Together `N*|r| + (|d| + N*g) * (E + |r|) + s*m*(a/256)*sum |q_i|` and the roundings. The stored norms are rounded up, the f32
 //! arithmetic of the bound itself is covered by a factor of `1 + 2^-18`, results that underflow by `1e-24`. What is not
 //! finite gives a bound that is not finite: such a row always survives a test written as "not below".
 
+mod split;
+
+pub use split::Split;
+
 use super::Kernels;
+use split::up;
+use std::ops::Range;
+
+pub(super) use split::limits;
+#[cfg(target_arch = "x86_64")]
+pub(super) use split::{DEVIATIONS, Known, MOST_COARSE, SPREAD};
+
+/// What first bounds are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The nibbles of rows and both terms of a state: likely bounds.
+    Nibbles,
+    /// Nibbles, middle pairs and both terms: sure ones.
+    BothTerms,
+    /// Nibbles, middle pairs and the first term: wider ones of half the products.
+    FirstTerm,
+}
 
 /// What is known of one row besides its codes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -49,29 +70,6 @@ pub struct RowBounds {
     pub coarse: f32,
     /// At least `|e|`.
     pub norm: f32,
-}
-
-/// A state in two terms of eight bits, but for their codes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Split {
-    /// Sums of the codes.
-    sums: [f64; 2],
-    /// `a`.
-    pub(super) step: f64,
-    /// At least `|h|`.
-    pub(super) norm: f32,
-    /// What multiplies `E + |r|` in the bound.
-    pub(super) slack: f32,
-    /// At least `a/256 * sum |q_i|`.
-    pub(super) cross: f32,
-}
-
-/// What the bits that are known of a row's codes are worth, and what the others are taken for.
-pub(super) struct Known {
-    /// Of one in the first sum.
-    pub worth: i32,
-    /// What each sum has too much.
-    pub offsets: [f64; 2],
 }
 
 /// Rows of the plane of nibbles that share the loads of their codes, and lie line by line.
@@ -112,6 +110,19 @@ pub struct StatesOf<'a> {
     pub codes: [&'a [i8]; 2],
 }
 
+/// The same against the first terms.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstTermsOf<'a> {
+    /// As in [`PlaneOf`].
+    pub high: &'a [u8],
+    /// The same rows, as in [`PairsOf`].
+    pub middle: &'a [u8],
+    /// Values of a row, a multiple of 128.
+    pub k: usize,
+    /// The codes of the first term of each state, `[state][k]`.
+    pub codes: &'a [i8],
+}
+
 /// A row of the three planes: `k / 2`, `k / 4` and `k / 4` bytes.
 pub type RowPlanes<'a> = [&'a mut [u8]; 3];
 
@@ -120,10 +131,10 @@ pub type RowPlanes<'a> = [&'a mut [u8]; 3];
 pub struct RowSums<'a> {
     /// What the planes leave out.
     pub bounds: &'a [RowBounds],
-    /// From [`Kernels::states`]; from [`Kernels::nibbles`] if likely bounds are wanted.
+    /// From [`Kernels::nibbles`], [`Kernels::states`] or [`Kernels::first_terms`].
     pub sums: &'a [[i32; 2]],
-    /// Whether they are.
-    pub likely: bool,
+    /// From which.
+    pub basis: Basis,
 }
 
 /// Rows one after the other, [`ROWS`] of them or fewer, as a group lies.
@@ -141,19 +152,24 @@ pub fn group_rows(rows: &[u8], k: usize, group: &mut [u8]) {
     }
 }
 
-/// Rows that go through both planes together.
+/// Rows that go through the planes together, and their numbers.
 const TOGETHER: usize = 256;
+const LIVE: [u32; TOGETHER] = {
+    let mut live = [0; TOGETHER];
+    let mut i = 0;
+    while i < TOGETHER {
+        live[i] = i as u32;
+        i += 1;
+    }
+    live
+};
+/// States together that the multiplier limits rather than the memory.
+const MANY: usize = 3;
 
 /// Whether rows of `k` values can be screened.
 #[must_use]
 pub const fn fits(k: usize) -> bool {
     k > 0 && k.is_multiple_of(128) && k <= super::MAX_K
-}
-
-/// A value that is not below `x`.
-fn up(x: f64) -> f32 {
-    let near = x as f32;
-    if f64::from(near) < x { near.next_up() } else { near }
 }
 
 /// Lanes of a sum over a row.
@@ -232,147 +248,6 @@ pub(super) fn split_row(row: &[f32], [high, middle, low]: RowPlanes<'_>) -> RowB
     RowBounds { step, rest: above(rest), coarse: above(coarse), norm: up(norm * (1.0 + 1e-12)) }
 }
 
-/// The body of [`Kernels::limits`], which every table stamps.
-#[inline(always)]
-pub(super) fn limits(split: &Split, rows: RowSums<'_>, score: &mut [f32], upper: &mut [f32]) {
-    let out = score.iter_mut().zip(upper).zip(rows.bounds).zip(rows.sums);
-    if rows.likely {
-        for (((score, upper), bounds), sums) in out {
-            (*score, *upper) = split.likely(bounds, *sums);
-        }
-    } else {
-        for (((score, upper), bounds), sums) in out {
-            (*score, *upper) = split.coarse(bounds, *sums);
-        }
-    }
-}
-
-/// What the fast mode leaves to chance: a score this many deviations off, about one in 10^10.
-pub(super) const DEVIATIONS: f32 = 6.5;
-/// 16 / sqrt(12): the deviation of an even spread over 16.
-pub(super) const SPREAD: f32 = 4.618_802;
-/// `m` where the low pairs are not known.
-pub(super) const MOST_COARSE: f32 = 6.0;
-
-/// The middle of what is not known of a code below the bits that are: of four bits, and of two.
-const FOUR_BITS: f64 = 7.5;
-const TWO_BITS: f64 = 1.5;
-
-/// `score + bound`, rounded up; NaN if either is not finite.
-#[inline(always)]
-fn above(score: f32, bound: f32) -> f32 {
-    let sum = score + bound;
-    if score.is_finite() { sum + sum.abs() * (2.0 * f32::EPSILON) } else { f32::NAN }
-}
-
-/// The code nearest to `x`, from -127 to 127, ties to even; 0 of what is no number. A call where the CPU's base has no
-/// instruction that rounds, so the sum with `1.5 * 2^52` does, in whose lowest byte the code is. (A NaN that was an f32 has zeros there.)
-fn nearest(x: f64) -> i8 {
-    (x.clamp(-127.0, 127.0) + 6_755_399_441_055_744.0).to_bits() as i8
-}
-
-impl Split {
-    /// Splits a state; the codes are written to the two buffers of its length.
-    ///
-    /// # Panics
-    ///
-    /// If the lengths differ.
-    pub fn new(state: &[f32], first: &mut [i8], second: &mut [i8]) -> Self {
-        let n = state.len();
-        assert!(first.len() == n && second.len() == n, "lengths of a split");
-        let max = state.iter().fold(0.0f32, |max, x| if x.abs() > max { x.abs() } else { max });
-        let wide = f64::from(max / 127.0);
-        // Sums in lanes, so that the loop can be wide.
-        let (mut rests, mut squares) = ([0.0; 8], [0.0; 8]);
-        let codes = first.chunks_mut(8).zip(second.chunks_mut(8));
-        for ((p, q), x) in codes.zip(state.chunks(8)) {
-            let lanes = rests.iter_mut().zip(&mut squares).zip(p.iter_mut().zip(q));
-            for (((rest, square), (p, q)), x) in lanes.zip(x) {
-                let x = f64::from(*x);
-                // A zero step gives NaN, of which the code is 0.
-                *p = nearest(x / wide);
-                let left = x - wide * f64::from(*p);
-                *q = nearest(left * 256.0 / wide);
-                let lost = left - wide * f64::from(*q) / 256.0;
-                *rest += lost * lost;
-                *square += x * x;
-            }
-        }
-        let [rest, norm] = [rests, squares].map(|lanes| lanes.iter().sum::<f64>().sqrt());
-        let rest = (rest + 1e-12 * norm) * (1.0 + 1e-12);
-        let m = n.div_ceil(16) as f64 + 4.0;
-        let u = f64::powi(2.0, -24);
-        let rounding = m * u / (1.0 - m * u);
-        let sum = |codes: &[i8]| codes.iter().map(|code| i64::from(*code)).sum::<i64>() as f64;
-        let cross = second.iter().map(|code| i64::from(code.unsigned_abs())).sum::<i64>() as f64;
-        Self {
-            sums: [sum(first), sum(second)],
-            step: wide,
-            norm: up(norm * (1.0 + 1e-12)),
-            slack: up((rest + norm * rounding) * (1.0 + 1e-12)),
-            cross: up(wide / 256.0 * cross),
-        }
-    }
-
-    /// What is known of codes by their high nibbles (likely), or by the middle pairs too. What is not is taken for its middle.
-    pub(super) fn known(&self, likely: bool) -> Known {
-        let (worth, unknown) = if likely { (16, FOUR_BITS) } else { (4, TWO_BITS) };
-        let offsets = [(128.0 - unknown) * self.sums[0], (128.0 - FOUR_BITS) * self.sums[1]];
-        Known { worth, offsets }
-    }
-
-    /// A score of what is known of a row, from its sums with both terms.
-    #[inline(always)]
-    fn score(&self, row: &RowBounds, known: &Known, sums: [i32; 2]) -> f32 {
-        let first = f64::from(known.worth * sums[0]) - known.offsets[0];
-        let second = 16.0 * f64::from(sums[1]) - known.offsets[1];
-        ((first + second / 256.0) * (f64::from(row.step) * self.step)) as f32
-    }
-
-    /// How far a score can be from what is known of it.
-    #[inline(always)]
-    fn bound(&self, row: &RowBounds, rest: f32, most: f32, rounded: f32) -> f32 {
-        let bound =
-            self.norm * rest + self.slack * (row.norm + rest) + row.step * self.cross * most;
-        (bound + rounded * f32::EPSILON) * (1.0 + f32::EPSILON * 32.0) + 1e-24
-    }
-
-    /// About what a row's score is and what it is at most, from the sums of [`Kernels::states`]; NaN where there is no bound.
-    #[inline(always)]
-    #[must_use]
-    pub fn coarse(&self, row: &RowBounds, sums: [i32; 2]) -> (f32, f32) {
-        let score = self.score(row, &self.known(false), sums);
-        (score, above(score, self.bound(row, row.coarse, MOST_COARSE, score.abs())))
-    }
-
-    /// The same from the sums of the high nibbles alone, likely instead of sure: six and a half deviations, if what is left out
-    /// is evenly spread.
-    #[inline(always)]
-    #[must_use]
-    pub fn likely(&self, row: &RowBounds, sums: [i32; 2]) -> (f32, f32) {
-        let score = self.score(row, &self.known(true), sums);
-        (score, above(score, DEVIATIONS * (row.step * SPREAD * self.norm)))
-    }
-
-    /// Finer, of a row whose [`coarse`](Self::coarse) score is known, from the sum of its low pairs.
-    #[must_use]
-    pub fn refine_coarse(&self, row: &RowBounds, score: f32, low: i32) -> (f32, f32) {
-        self.fine(row, score, low, TWO_BITS)
-    }
-
-    /// The same of a row whose [`likely`](Self::likely) score is known, from the sums of both pairs: sure again.
-    #[must_use]
-    pub fn refine_likely(&self, row: &RowBounds, score: f32, middle: i32, low: i32) -> (f32, f32) {
-        self.fine(row, score, 4 * middle + low, FOUR_BITS)
-    }
-
-    fn fine(&self, row: &RowBounds, known: f32, rest: i32, unknown: f64) -> (f32, f32) {
-        let rest = f64::from(rest) - unknown * self.sums[0];
-        let score = (f64::from(known) + rest * (f64::from(row.step) * self.step)) as f32;
-        (score, above(score, self.bound(row, row.rest, 7.5, known.abs() + score.abs())))
-    }
-}
-
 impl Kernels {
     /// Splits one row into its planes.
     ///
@@ -389,7 +264,7 @@ impl Kernels {
         unsafe { (self.split_row)(row, planes) }
     }
 
-    /// For each row about what its score is, and what it is at most ([`Split::coarse`] or [`Split::likely`]).
+    /// For each row about what its score is, and what it is at most ([`Split::from_nibbles`] and the like).
     ///
     /// # Panics
     ///
@@ -454,6 +329,37 @@ impl Kernels {
         }
     }
 
+    /// `out[state][row] = [sum of (4 * nibble + pair) * code, 0]`, exactly.
+    ///
+    /// # Panics
+    ///
+    /// If a size does not fit the others.
+    pub fn first_terms(&self, of: FirstTermsOf<'_>, out: &mut [[i32; 2]]) {
+        let FirstTermsOf { high, middle, k, codes } = of;
+        assert!(fits(k) && codes.len() == codes.len() / k * k, "codes of states");
+        let (states, rows) = (codes.len() / k, middle.len() / (k / 4));
+        assert!(high.len() == 2 * middle.len() && out.len() == states * rows, "out must match");
+        assert!(middle.len() == k / 4 * rows, "whole rows");
+        if rows == 0 {
+            return;
+        }
+        match self.first_terms {
+            // SAFETY: as in `split_row`.
+            Some(function) => unsafe { function(of, out) },
+            None => self.first_terms_one_by_one(of, 0, rows, out),
+        }
+    }
+
+    /// What sure bounds of these states together are quickest from.
+    #[must_use]
+    pub fn sure_basis(&self, states: &[Split]) -> Basis {
+        let is_fast = self.first_terms.is_some() && states.len() >= MANY;
+        match is_fast && states.iter().all(Split::is_near_first) {
+            true => Basis::FirstTerm,
+            false => Basis::BothTerms,
+        }
+    }
+
     /// [`states`](Self::states) of the rows from `first` on, one state and a few rows after the other.
     pub(super) fn one_by_one(
         &self,
@@ -462,34 +368,47 @@ impl Kernels {
         rows: usize,
         out: &mut [[i32; 2]],
     ) {
-        const LIVE: [u32; TOGETHER] = {
-            let mut live = [0; TOGETHER];
-            let mut i = 0;
-            while i < TOGETHER {
-                live[i] = i as u32;
-                i += 1;
-            }
-            live
-        };
         let StatesOf { high, middle, k, codes } = of;
         let mut pairs = [0; TOGETHER];
-        for (n, middle) in middle[first * k / 4..].chunks(TOGETHER * k / 4).enumerate() {
-            let first = first + n * TOGETHER;
-            let count = middle.len() / (k / 4);
-            let high = &high[first * k / 2..][..count * k / 2];
+        for from in (first..rows).step_by(TOGETHER) {
+            let some = from..rows.min(from + TOGETHER);
+            let [high, middle] =
+                [(high, 2), (middle, 4)].map(|(plane, share)| part(plane, &some, k / share));
             let terms = codes[0].chunks_exact(k).zip(codes[1].chunks_exact(k));
             for ((p, q), out) in terms.zip(out.chunks_exact_mut(rows)) {
-                let (out, pairs) = (&mut out[first..][..count], &mut pairs[..count]);
+                let (out, pairs) = (&mut out[some.clone()], &mut pairs[..some.len()]);
                 // A long stretch of one plane, then of the other.
                 self.nibbles(PlaneOf { rows: high, k, codes: [p, q] }, out);
-                self.pairs(PairsOf { rows: middle, k, codes: p }, &LIVE[..count], pairs);
+                self.pairs(PairsOf { rows: middle, k, codes: p }, &LIVE[..some.len()], pairs);
                 for (out, pair) in out.iter_mut().zip(pairs) {
                     out[0] = 4 * out[0] + *pair;
                 }
             }
         }
     }
+
+    /// [`first_terms`](Self::first_terms) likewise.
+    pub(super) fn first_terms_one_by_one(
+        &self,
+        of: FirstTermsOf<'_>,
+        first: usize,
+        rows: usize,
+        out: &mut [[i32; 2]],
+    ) {
+        let FirstTermsOf { high, middle, k, codes } = of;
+        self.one_by_one(StatesOf { high, middle, k, codes: [codes; 2] }, first, rows, out);
+        for out in out.chunks_exact_mut(rows) {
+            out[first..].iter_mut().for_each(|sums| sums[1] = 0);
+        }
+    }
 }
 
+/// Some rows of a plane.
+fn part<'a>(plane: &'a [u8], rows: &Range<usize>, bytes: usize) -> &'a [u8] {
+    &plane[rows.start * bytes..rows.end * bytes]
+}
+
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

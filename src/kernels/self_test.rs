@@ -7,7 +7,7 @@ use super::{
     Acts, BLOCK, Code, Form, Inputs, Kernels, KvBlock, Live, Online, PAD, Pairs, PanelRows, Put,
     RowScale, RowType, RowsOf,
     lookup::{Indexed, Room, TOKENS, index_bytes},
-    screen::{PairsOf, PlaneOf, StatesOf},
+    screen::{FirstTermsOf, PairsOf, PlaneOf, StatesOf},
 };
 use crate::{
     log::{self, Level},
@@ -233,10 +233,11 @@ fn states(table: &Kernels) -> Vec<u32> {
     let (k, rows, states) = (512, 9, 3);
     let [high, middle] = [2, 4].map(|n| (0..rows * k / n).map(|_| rng.byte()).collect::<Vec<u8>>());
     let codes: [Vec<i8>; 2] = [(); 2].map(|()| (0..states * k).map(|_| rng.code()).collect());
-    let mut out = vec![[0; 2]; states * rows];
-    let codes = [&codes[0][..], &codes[1]];
-    table.states(StatesOf { high: &high, middle: &middle, k, codes }, &mut out);
-    out.iter().flatten().map(|dot| *dot as u32).collect()
+    let [mut both, mut firsts] = [(); 2].map(|()| vec![[0; 2]; states * rows]);
+    let (high, middle, codes) = (&high, &middle, [&codes[0][..], &codes[1]]);
+    table.states(StatesOf { high, middle, k, codes }, &mut both);
+    table.first_terms(FirstTermsOf { high, middle, k, codes: codes[0] }, &mut firsts);
+    both.iter().chain(&firsts).flatten().map(|dot| *dot as u32).collect()
 }
 
 fn float_steps(table: &Kernels) -> Vec<u32> {

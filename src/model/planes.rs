@@ -105,6 +105,20 @@ impl Planes {
         (plane.as_slice(), rows)
     }
 
+    /// The nibbles of some rows as a group, written to `room`, which has `2 * k` bytes at least.
+    #[must_use]
+    pub fn group<'a>(&self, rows: [usize; ROWS], room: &'a mut [u8]) -> &'a [u8] {
+        let room = &mut room[..ROWS * self.k / 2];
+        for (r, row) in rows.into_iter().enumerate() {
+            let first = row - row % ROWS;
+            let count = ROWS.min(self.rows() - first);
+            let lines = self.high(first..first + count).chunks_exact(64).skip(row - first);
+            let out = room.chunks_exact_mut(64).skip(r).step_by(ROWS);
+            out.zip(lines.step_by(count)).for_each(|(out, line)| out.copy_from_slice(line));
+        }
+        room
+    }
+
     /// What the planes leave out, a row.
     #[must_use]
     pub fn bounds(&self) -> &[RowBounds] {

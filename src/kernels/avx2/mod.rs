@@ -46,6 +46,7 @@ pub(super) const TABLE: Kernels = Kernels {
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
     states: None,
+    first_terms: None,
     look_up: super::lookup::look_up!("avx2", lanes::Sums),
     inputs: None,
 };

@@ -1,14 +1,14 @@
-//! Scores and bounds of the head's rows, sixteen at a time: the steps of `Split::coarse` and `Split::likely` in their order.
+//! Scores and bounds of the head's rows, sixteen at a time: the steps of `Split::from_nibbles` and the like in their order.
 
 use super::{load_i32, load_ps, store_ps};
 use crate::kernels::screen::{
-    self, DEVIATIONS, Known, MOST_COARSE, RowBounds, RowSums, SPREAD, Split,
+    self, Basis, DEVIATIONS, Known, MOST_COARSE, RowBounds, RowSums, SPREAD, Split,
 };
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub(super) fn limits(split: &Split, rows: RowSums<'_>, score: &mut [f32], upper: &mut [f32]) {
-    let known = split.known(rows.likely);
+    let known = split.known(rows.basis);
     let (bounds, bounds_rest) = rows.bounds.as_chunks();
     let (sums, sums_rest) = rows.sums.as_chunks();
     let (scores, scores_rest) = score.as_chunks_mut();
@@ -17,13 +17,14 @@ pub(super) fn limits(split: &Split, rows: RowSums<'_>, score: &mut [f32], upper:
         let fields = Fields::new(bounds);
         let scores = fields.score(split, &known, sums);
         store_ps(score, scores);
-        let bound = match rows.likely {
-            true => fields.likely(split),
-            false => fields.coarse(split, scores),
+        let bound = match rows.basis {
+            Basis::Nibbles => fields.likely(split),
+            Basis::BothTerms => fields.sure(split, (split.slack, MOST_COARSE), scores),
+            Basis::FirstTerm => fields.sure(split, (split.slack_first, 0.0), scores),
         };
         store_ps(upper, above(scores, bound));
     }
-    let rest = RowSums { bounds: bounds_rest, sums: sums_rest, likely: rows.likely };
+    let rest = RowSums { bounds: bounds_rest, sums: sums_rest, basis: rows.basis };
     screen::limits(split, rest, scores_rest, uppers_rest);
 }
 
@@ -87,15 +88,15 @@ impl Fields {
     /// `Split::bound` where the low pairs are not known.
     #[inline]
     #[target_feature(enable = "avx512f,avx512dq")]
-    fn coarse(&self, split: &Split, score: __m512) -> __m512 {
+    fn sure(&self, split: &Split, (slack, most): (f32, f32), score: __m512) -> __m512 {
         let rest = self.coarse;
         let bound = _mm512_add_ps(
             _mm512_mul_ps(_mm512_set1_ps(split.norm), rest),
-            _mm512_mul_ps(_mm512_set1_ps(split.slack), _mm512_add_ps(self.norm, rest)),
+            _mm512_mul_ps(_mm512_set1_ps(slack), _mm512_add_ps(self.norm, rest)),
         );
         let most = _mm512_mul_ps(
             _mm512_mul_ps(self.step, _mm512_set1_ps(split.cross)),
-            _mm512_set1_ps(MOST_COARSE),
+            _mm512_set1_ps(most),
         );
         let bound = _mm512_add_ps(bound, most);
         let rounded = _mm512_mul_ps(_mm512_abs_ps(score), _mm512_set1_ps(f32::EPSILON));

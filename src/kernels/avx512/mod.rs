@@ -12,6 +12,7 @@ mod ahead;
 mod attend;
 mod base3;
 mod dots;
+mod first_terms;
 mod float;
 mod gather;
 mod inputs;
@@ -56,6 +57,7 @@ macro_rules! table {
             nibbles: nibbles::nibbles,
             pairs: pairs::pairs,
             states: Some(states::states),
+            first_terms: Some(first_terms::first_terms),
             look_up: None,
             inputs: Some(inputs::inputs),
         };

@@ -81,7 +81,7 @@ fn together(of: StatesOf<'_>, first: usize, ahead: Ahead, rows: usize, out: &mut
 /// The sum of each of sixteen registers: half as many registers at each step, of twice as many sums.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn each(acc: [__m512i; 16]) -> [[i32; 4]; 4] {
+pub(super) fn each(acc: [__m512i; 16]) -> [[i32; 4]; 4] {
     let pairs = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
     let fours = |a, b| _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
     let halves = |a, b| {

@@ -49,6 +49,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
     states: None,
+    first_terms: None,
     look_up: super::lookup::look_up!("neon", lanes::Sums),
     inputs: None,
 };

@@ -1,6 +1,6 @@
 //! No bound is left, by any table, for any state.
 
-use super::*;
+use super::{split::nearest, *};
 use crate::kernels::RowType;
 
 struct Head {
@@ -14,10 +14,12 @@ struct Head {
 /// What is said of one row: its score, and about what it is and at most, by each kind of bound.
 struct Said {
     score: f32,
-    coarse: (f32, f32),
-    likely: (f32, f32),
-    /// Both ways to the same bounds.
-    fine: [(f32, f32); 2],
+    /// From nibbles, from both terms, from the first.
+    first: [(f32, f32); 3],
+    /// From each the same bounds.
+    fine: [(f32, f32); 3],
+    /// On the way from the first term.
+    first_fine: (f32, f32),
 }
 
 /// Whether a score is at most what is said, and at least as far from it the other way.
@@ -62,22 +64,32 @@ impl Head {
         table.row_dots(&bytes, RowType::F32, state, k, &mut scores);
         let of = StatesOf { high: of_high, middle: of_middle, k, codes: [&first, &second] };
         table.states(of, &mut sums);
-        let limits = |sums: &[[i32; 2]], likely| {
+        let mut firsts = vec![[0; 2]; count];
+        let of = FirstTermsOf { high: of_high, middle: of_middle, k, codes: &first };
+        table.first_terms(of, &mut firsts);
+        let limits = |sums: &[[i32; 2]], basis| {
             let (mut score, mut upper) = (vec![0.0; count], vec![0.0; count]);
-            let sums = RowSums { bounds: &self.bounds, sums, likely };
+            let sums = RowSums { bounds: &self.bounds, sums, basis };
             table.limits(&split, sums, &mut score, &mut upper);
             score.into_iter().zip(upper).collect::<Vec<_>>()
         };
-        let (coarse, likely) = (limits(&sums, false), limits(&high, true));
+        let nibbles = limits(&high, Basis::Nibbles);
+        let both = limits(&sums, Basis::BothTerms);
+        let first = limits(&firsts, Basis::FirstTerm);
         (0..count)
-            .map(|r| Said {
-                score: scores[r],
-                coarse: coarse[r],
-                likely: likely[r],
-                fine: [
-                    split.refine_coarse(&self.bounds[r], coarse[r].0, low[r]),
-                    split.refine_likely(&self.bounds[r], likely[r].0, middle[r], low[r]),
-                ],
+            .map(|r| {
+                let bounds = &self.bounds[r];
+                let first_fine = split.refine_first_term(bounds, first[r].0, low[r]);
+                Said {
+                    score: scores[r],
+                    first: [nibbles[r], both[r], first[r]],
+                    fine: [
+                        split.refine_nibbles(bounds, nibbles[r].0, middle[r], low[r]),
+                        split.refine_both_terms(bounds, both[r].0, low[r]),
+                        split.refine_second_term(bounds, [first[r].0, first_fine.0], high[r][1]),
+                    ],
+                    first_fine,
+                }
             })
             .collect()
     }
@@ -102,10 +114,10 @@ fn no_score_leaves_its_bound() {
                 };
                 for (r, said) in head.score(table, &state).into_iter().enumerate() {
                     let at = format!("{}, k {k}, row {r}: {}", table.name(), said.score);
-                    for kind in [said.coarse, said.likely] {
+                    for kind in said.first.into_iter().chain([said.first_fine]) {
                         assert!(holds(said.score, kind), "{at} leaves {kind:?}");
                     }
-                    let width = said.coarse.1 - said.coarse.0;
+                    let width = said.first[1].1 - said.first[1].0;
                     for (about, most) in said.fine {
                         assert!(
                             holds(said.score, (about, most)),
@@ -141,12 +153,13 @@ fn limits_of_all_tables_are_the_same() {
     {
         bounds[3 * row].step = *odd;
         bounds[3 * row + 16].coarse = *odd;
+        bounds[3 * row + 18].rest = *odd;
         bounds[3 * row + 34].norm = *odd;
     }
-    for likely in [false, true] {
+    for basis in [Basis::Nibbles, Basis::BothTerms, Basis::FirstTerm] {
         let of = |table: &Kernels| {
             let (mut score, mut upper) = (vec![0.0; count], vec![0.0; count]);
-            let rows = RowSums { bounds: &bounds, sums: &sums, likely };
+            let rows = RowSums { bounds: &bounds, sums: &sums, basis };
             table.limits(&split, rows, &mut score, &mut upper);
             // One NaN is as good as another.
             let bits = |x: f32| if x.is_nan() { f32::NAN.to_bits() } else { x.to_bits() };
@@ -156,7 +169,7 @@ fn limits_of_all_tables_are_the_same() {
         let want = of(Kernels::scalar());
         assert!(want.iter().any(|[_, upper]| f32::from_bits(*upper).is_nan()), "strange values");
         for table in Kernels::available() {
-            assert_eq!(of(table), want, "{}, likely: {likely}", table.name());
+            assert_eq!(of(table), want, "{}, {basis:?}", table.name());
         }
     }
 }
@@ -221,18 +234,22 @@ fn the_bound_is_met_by_the_worst_state() {
     // The states along what the codes leave out: Cauchy-Schwarz is met.
     let fine = |x: &f32| x - bounds.step * code(x);
     let coarse = |x: &f32| fine(x) + bounds.step * pair(x);
-    let states =
-        [head.rows.iter().map(fine).collect::<Vec<f32>>(), head.rows.iter().map(coarse).collect()];
-    for (state, is_fine) in states.iter().zip([true, false]) {
-        let said = &head.score(Kernels::best(), state)[0];
-        let (about, most) = if is_fine { said.fine[0] } else { said.coarse };
+    type Of = fn(&Said) -> (f32, f32);
+    // And one of which the first term holds a single value: the rest lies along the codes.
+    let mut first = head.rows.iter().map(|x| 0.49 * code(x).signum()).collect::<Vec<f32>>();
+    first[0] = 127.0;
+    let along = |f: &dyn Fn(&f32) -> f32| head.rows.iter().map(f).collect::<Vec<f32>>();
+    let cases: [(_, _, Of); 3] = [
+        ("fine", along(&fine), |said| said.fine[0]),
+        ("coarse", along(&coarse), |said| said.first[1]),
+        ("first", first, |said| said.first_fine),
+    ];
+    for (name, state, of) in cases {
+        let said = &head.score(Kernels::best(), &state)[0];
+        let (about, most) = of(said);
         // The part of the bound for the second term of the state is a sum of magnitudes, and rarely met.
         let (off, bound) = ((said.score - about).abs(), most - about);
-        assert!(
-            off <= bound && off > 0.7 * bound,
-            "{}, {off} of {bound}, fine {is_fine}",
-            said.score
-        );
+        assert!(off <= bound && off > 0.7 * bound, "{}, {off} of {bound}, {name}", said.score);
     }
 }
 
@@ -248,7 +265,11 @@ fn what_is_not_finite_survives() {
         for sign in [1.0, -1.0] {
             let state: Vec<f32> = (0..k).map(|i| if i == 5 { 2.0 * sign } else { 1.0 }).collect();
             let said = head.score(Kernels::best(), &state);
-            assert!(survives(said[0].coarse.1), "{strange}: {:?}", said[0].coarse);
+            assert!(
+                said[0].first[1..].iter().all(|(_, most)| survives(*most)),
+                "{:?}",
+                said[0].first
+            );
             assert!(said[0].fine.iter().all(|(_, most)| survives(*most)), "{:?}", said[0].fine);
             for fine in said[1].fine {
                 assert!(holds(said[1].score, fine) && fine.1 - fine.0 < 1.0, "{fine:?}");
@@ -259,10 +280,20 @@ fn what_is_not_finite_survives() {
     let mut state = vec![1.0; k];
     state[7] = f32::NAN;
     let said = &head.score(Kernels::best(), &state)[0];
-    assert!(survives(said.coarse.1) && said.fine.iter().all(|(_, most)| survives(*most)));
+    assert!(
+        said.first
+            .iter()
+            .chain(&said.fine)
+            .chain([&said.first_fine])
+            .all(|(_, most)| survives(*most))
+    );
     let said = &head.score(Kernels::best(), &vec![0.0; k])[0];
-    let (about, most) = said.coarse;
-    assert!(said.score == 0.0 && about == 0.0 && (0.0..1e-20).contains(&most), "{about}, {most}");
+    for (about, most) in said.first {
+        assert!(
+            said.score == 0.0 && about == 0.0 && (0.0..1e-20).contains(&most),
+            "{about}, {most}"
+        );
+    }
 }
 
 #[test]
