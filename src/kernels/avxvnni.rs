@@ -4,8 +4,16 @@
 //! bounds are those of `avx512/dots.rs`; a CPU with AVX-512 has the same instruction in another encoding,
 //! and tests run that one where the shorter encoding is missing.
 
+use super::screen::{
+    FirstTermsOf, ROWS,
+    six_bits::{Codes, Rows, STATES, in_chunks},
+};
 use super::{Acts, ActsLayout, Code, Form, Kernels, RowScale, avx2};
-use avx2::{TWO_BITS, load32, prefetch, splat, store_i32};
+use avx2::{
+    TWO_BITS, load32, prefetch,
+    sparse::{load_i8, reduce_add},
+    splat, store_i32,
+};
 use std::arch::x86_64::*;
 
 /// How far ahead of itself the stream asks for lines.
@@ -19,13 +27,14 @@ type Sums = [[i32; 8]; 2];
 
 /// The table, but for its name and its products.
 macro_rules! table {
-    ($name:literal, $dots:expr) => {
+    ($name:literal, $dots:expr, $first_terms:expr) => {
         Kernels {
             name: $name,
             forms: &[TWO_BITS, Form::ROWS, Form::COLUMNS],
             // Six tokens by 16 rows: twelve accumulators in sixteen registers.
             layout: ActsLayout { block: 6, unit: 4 },
             dots: $dots,
+            first_terms: Some($first_terms),
             look_up: None,
             ..avx2::TABLE
         }
@@ -103,6 +112,34 @@ macro_rules! products {
             }
         }
 
+        #[target_feature(enable = $features)]
+        pub(super) fn first_terms(of: FirstTermsOf<'_>, out: &mut [[i32; 2]]) {
+            in_chunks(of, out, |rows, codes| product(rows, codes));
+        }
+
+        /// Four rows by two states at a time are eight sums.
+        #[target_feature(enable = $features)]
+        fn product(rows: Rows<'_>, codes: Codes<'_>) -> [[i32; ROWS]; STATES] {
+            let rows = rows.map(|row| row.as_chunks::<32>().0);
+            let mut sums = [[0; ROWS]; STATES];
+            for (sums, codes) in sums.chunks_exact_mut(2).zip(codes.chunks_exact(2)) {
+                let codes = [codes[0], codes[1]].map(|codes| codes.as_chunks::<32>().0);
+                let mut acc = [[_mm256_setzero_si256(); ROWS]; 2];
+                for (i, codes) in codes[0].iter().zip(codes[1]).enumerate() {
+                    let codes = [load_i8(codes.0), load_i8(codes.1)];
+                    for (r, row) in rows.iter().enumerate() {
+                        let row = load32(&row[i]);
+                        acc[0][r] = $dpbusd(acc[0][r], row, codes[0]);
+                        acc[1][r] = $dpbusd(acc[1][r], row, codes[1]);
+                    }
+                }
+                for (sums, acc) in sums.iter_mut().zip(acc) {
+                    *sums = acc.map(|acc| reduce_add(acc));
+                }
+            }
+            sums
+        }
+
         /// One field of both halves with its acts of every token.
         #[inline]
         #[target_feature(enable = $features)]
@@ -128,7 +165,7 @@ macro_rules! products {
 
 products!("avx2,avxvnni", _mm256_dpbusd_avx_epi32);
 
-pub(super) static KERNELS: Kernels = table!("avxvnni", dots);
+pub(super) static KERNELS: Kernels = table!("avxvnni", dots, first_terms);
 
 /// Whether this CPU has what [`KERNELS`] enables.
 pub(super) fn detected() -> bool {
@@ -143,7 +180,7 @@ pub(super) mod evex {
 
     products!("avx2,avx512f,avx512vl,avx512vnni", _mm256_dpbusd_epi32);
 
-    static KERNELS: Kernels = table!("avxvnni, encoded as AVX-512", dots);
+    static KERNELS: Kernels = table!("avxvnni, encoded as AVX-512", dots, first_terms);
 
     /// The table, where this CPU can run it.
     pub(in crate::kernels) fn table() -> Option<&'static Kernels> {

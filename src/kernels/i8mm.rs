@@ -31,6 +31,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     sparse: dotprod::sparse::SPARSE,
     nibbles: dotprod::sparse::nibbles,
     pairs: dotprod::pairs::pairs,
+    first_terms: Some(dotprod::first_terms::first_terms),
     look_up: None,
     ..neon::KERNELS
 };

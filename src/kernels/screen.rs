@@ -35,6 +35,7 @@
 //! arithmetic of the bound itself is covered by a factor of `1 + 2^-18`, results that underflow by `1e-24`. What is not
 //! finite gives a bound that is not finite: such a row always survives a test written as "not below".
 
+pub(super) mod six_bits;
 mod split;
 
 pub use split::Split;

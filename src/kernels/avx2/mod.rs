@@ -11,6 +11,7 @@ use std::arch::x86_64::*;
 mod ahead;
 pub(super) mod attend;
 mod dots;
+mod first_terms;
 pub(super) mod float;
 mod lanes;
 mod pairs;
@@ -46,7 +47,7 @@ pub(super) const TABLE: Kernels = Kernels {
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
     states: None,
-    first_terms: None,
+    first_terms: Some(first_terms::first_terms),
     look_up: super::lookup::look_up!("avx2", lanes::Sums),
     inputs: None,
 };

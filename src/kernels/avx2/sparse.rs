@@ -208,14 +208,14 @@ pub(super) fn add_i32(sums: &mut [i32; 8], x: __m256i) {
 
 /// 32 acts.
 #[target_feature(enable = "avx2")]
-pub(super) fn load_i8(acts: &[i8; 32]) -> __m256i {
+pub(in crate::kernels) fn load_i8(acts: &[i8; 32]) -> __m256i {
     // SAFETY: the array is 32 readable bytes, and `loadu` asks no alignment.
     unsafe { _mm256_loadu_si256(acts.as_ptr().cast()) }
 }
 
 /// The sum of eight words.
 #[target_feature(enable = "avx2")]
-pub(super) fn reduce_add(x: __m256i) -> i32 {
+pub(in crate::kernels) fn reduce_add(x: __m256i) -> i32 {
     let x = _mm_add_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
     let x = _mm_add_epi32(x, _mm_unpackhi_epi64(x, x));
     _mm_cvtsi128_si32(_mm_add_epi32(x, _mm_shuffle_epi32::<1>(x)))

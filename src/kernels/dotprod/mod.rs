@@ -24,6 +24,7 @@ use super::{
 use crate::ops::norm::RowScale;
 use std::arch::{aarch64::*, asm, is_aarch64_feature_detected};
 
+pub(super) mod first_terms;
 pub(super) mod pairs;
 pub(super) mod sparse;
 
@@ -37,6 +38,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     sparse: sparse::SPARSE,
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
+    first_terms: Some(first_terms::first_terms),
     look_up: None,
     ..neon::KERNELS
 };

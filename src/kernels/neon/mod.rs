@@ -15,6 +15,7 @@ use std::arch::{aarch64::*, asm};
 mod attend;
 mod chunks;
 mod dots;
+mod first_terms;
 mod float;
 mod lanes;
 mod pairs;
@@ -49,7 +50,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     nibbles: sparse::nibbles,
     pairs: pairs::pairs,
     states: None,
-    first_terms: None,
+    first_terms: Some(first_terms::first_terms),
     look_up: super::lookup::look_up!("neon", lanes::Sums),
     inputs: None,
 };

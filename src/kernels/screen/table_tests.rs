@@ -98,7 +98,7 @@ fn every_table_has_scalar_first_terms() {
                 let full = extreme.unwrap_or(0i8) as u8;
                 let codes: Vec<i8> = (0..13 * k).map(|_| (draw(full) as i8).max(-127)).collect();
                 for (states, rows) in FIRST_TERMS {
-                    if k == MAX_K && states * rows > 32 {
+                    if k == MAX_K && states * rows > 12 {
                         continue;
                     }
                     let of = FirstTermsOf {
