@@ -18,6 +18,12 @@ pub struct Inputs<'a> {
 pub(super) type Make = unsafe fn(of: Inputs<'_>, codes: &mut [i8], scales: &mut [RowScale]);
 
 impl Kernels {
+    /// Whether [`inputs`](Self::inputs) are made of rows this long.
+    #[must_use]
+    pub fn makes_inputs(&self, width: usize) -> bool {
+        self.inputs.is_some() && width.is_multiple_of(16)
+    }
+
     /// [`rms_norm`](Self::rms_norm) and [`quantize`](Self::quantize) of one block of tokens, laid out as a block of
     /// [acts](self#acts-how-activations-lie) with padding. Gives whether that was done: a table may have no such loop, or not
     /// for every width.
@@ -31,7 +37,7 @@ impl Kernels {
         assert_eq!(of.rows.len(), tokens * of.width, "rows of a block");
         assert!(of.gain.is_none_or(|gain| gain.len() == of.width), "gains of a norm");
         assert_eq!(codes.len(), tokens * of.width.next_multiple_of(PAD), "codes of a block");
-        let Some(inputs) = self.inputs.filter(|_| of.width.is_multiple_of(16)) else {
+        let Some(inputs) = self.inputs.filter(|_| self.makes_inputs(of.width)) else {
             return false;
         };
         // SAFETY: as in `Kernels::dots`.
@@ -65,6 +71,7 @@ mod tests {
                         let of = Inputs { rows: &rows, width, gain, eps };
                         let done = table.inputs(of, &mut codes, &mut scales);
                         assert_eq!(done, table.inputs.is_some() && width != 100);
+                        assert_eq!(done, table.makes_inputs(width));
                         if !done {
                             continue;
                         }
