@@ -239,12 +239,12 @@ impl Screening {
             for (stay, upper) in stay.iter_mut().zip(upper) {
                 *stay = stays(*upper, threshold);
             }
-            for (word, stay) in stay.as_chunks::<8>().0.iter().enumerate() {
-                if u64::from_ne_bytes(stay.map(u8::from)) == 0 {
+            for (eight, stay) in stay.as_chunks::<8>().0.iter().enumerate() {
+                if *stay == [false; 8] {
                     continue;
                 }
-                for row in (8 * word..).zip(stay).filter(|(_, stay)| **stay).map(|(row, _)| row) {
-                    if allowed.has(row) {
+                for (row, stay) in (8 * eight..).zip(stay) {
+                    if *stay && allowed.has(row) {
                         let (score, upper, row) = (score[row], upper[row], (first + row) as u32);
                         survivors.push(Survivor { row, first: score, score, upper, logit: 0.0 });
                     }

@@ -197,6 +197,17 @@ pub struct Kernels {
     inputs: Option<inputs::Make>,
 }
 
+/// The numbers from 0 on: all rows, where a kernel takes those that it is told.
+pub(crate) const fn in_order<const N: usize>() -> [u32; N] {
+    let mut order = [0; N];
+    let mut i = 0;
+    while i < N {
+        order[i] = i as u32;
+        i += 1;
+    }
+    order
+}
+
 impl std::fmt::Debug for Kernels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Kernels({})", self.name)

@@ -40,7 +40,7 @@ mod split;
 
 pub use split::Split;
 
-use super::Kernels;
+use super::{Kernels, in_order};
 use split::up;
 use std::ops::Range;
 
@@ -155,15 +155,7 @@ pub fn group_rows(rows: &[u8], k: usize, group: &mut [u8]) {
 
 /// Rows that go through the planes together, and their numbers.
 const TOGETHER: usize = 256;
-const LIVE: [u32; TOGETHER] = {
-    let mut live = [0; TOGETHER];
-    let mut i = 0;
-    while i < TOGETHER {
-        live[i] = i as u32;
-        i += 1;
-    }
-    live
-};
+const LIVE: [u32; TOGETHER] = in_order();
 /// States together that the multiplier limits rather than the memory.
 const MANY: usize = 3;
 

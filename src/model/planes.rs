@@ -5,7 +5,7 @@ use crate::{
     error::{Error, Result, try_zeroed},
     file::Gguf,
     kernels::{
-        Kernels,
+        Kernels, in_order,
         screen::{self, ROWS, RowBounds},
     },
     packed::buffer::{Bytes, Pages},
@@ -141,16 +141,6 @@ impl Planes {
     pub(super) fn bounds_as_bytes(&self) -> Vec<u8> {
         self.bounds.iter().flat_map(floats).flat_map(f32::to_le_bytes).collect()
     }
-}
-
-const fn in_order() -> [u32; FEW] {
-    let mut order = [0; FEW];
-    let mut i = 0;
-    while i < FEW {
-        order[i] = i as u32;
-        i += 1;
-    }
-    order
 }
 
 /// Bounds in the order of a file.

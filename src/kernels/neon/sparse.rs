@@ -10,7 +10,7 @@
 
 use super::{chunks::fields, dots::multiply, load_acts, load_i32, load16, store_i32};
 use crate::kernels::{
-    Live, RowsOf, scalar,
+    Live, RowsOf, in_order, scalar,
     screen::{PlaneOf, ROWS as GROUP},
     sparse::Sparse,
 };
@@ -19,15 +19,7 @@ use std::arch::aarch64::*;
 pub(in crate::kernels) const SPARSE: Sparse = Sparse { live_rows, live_columns };
 
 /// The rows of a panel of rows.
-pub(in crate::kernels) const ALL_ROWS: [u32; 32] = {
-    let mut all = [0; 32];
-    let mut row = 0;
-    while row < 32 {
-        all[row] = row as u32;
-        row += 1;
-    }
-    all
-};
+pub(in crate::kernels) const ALL_ROWS: [u32; 32] = in_order();
 
 /// Rows that share the loads of their acts.
 const ROWS: usize = 2;
