@@ -5,9 +5,9 @@
 //! sequence are cut by spans instead, and their states merged afterwards.
 
 use super::{
-    Row,
     cache::{Geometry, Page, store},
     forward::Forward,
+    reading::Reading,
     scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot},
 };
 use crate::{
@@ -16,9 +16,6 @@ use crate::{
     threads::{Cut, CutAt, Team},
 };
 use std::{ops::Range, sync::Arc};
-
-/// Rows up to this many are cut by spans when their sequences are long.
-const FEW_ROWS: usize = 4;
 
 /// Consecutive rows of one sequence.
 #[derive(Clone, Debug)]
@@ -123,17 +120,10 @@ impl Forward<'_> {
 
     /// Softmax over the cache for every row and head, into `between`.
     pub(super) fn attend(&mut self, team: &Team<'_>, layer: usize) {
-        match self.cut_by_spans(team) {
+        match Reading::spans(self.rows, team) {
             Some(spans) => self.attend_by_span(team, layer, spans),
             None => self.attend_by_run(team, layer),
         }
-    }
-
-    /// The spans of the longest sequence, if there are so few rows that the work is cut by them.
-    pub(super) fn cut_by_spans(&self, team: &Team<'_>) -> Option<usize> {
-        let spans = |row: &Row| (row.position as usize + 1).div_ceil(SPAN);
-        let spans = self.rows.iter().map(spans).max().unwrap_or(0);
-        (self.rows.len() <= FEW_ROWS && spans > 1 && team.threads() > 1).then_some(spans)
     }
 
     /// One part for each kv head and run: all spans, merged in place.
@@ -159,81 +149,60 @@ impl Forward<'_> {
                 let Slot { queries: own, states, .. } = slot;
                 let own = &mut own[..run.rows.len() * share];
                 collect_queries(queries, config, head, run, own);
-                attend_run(kernels, own, run, cache.head(run.sequence, head), states, out);
+                attend_run(
+                    kernels,
+                    own,
+                    run,
+                    cache.heads(run.sequence, &(head..head + 1)),
+                    states,
+                    out,
+                );
             },
         );
     }
 
-    /// One part for each kv head, row and span; the leader merges.
+    /// A part takes some heads of a row and a span; the leader merges.
     fn attend_by_span(&mut self, team: &Team<'_>, layer: usize, spans: usize) {
         let (config, tokens) = (self.config, self.rows.len());
         let (group, dim, heads) = (config.group(), config.head_dim, config.n_head_kv);
-        let state = group * (dim + 2);
+        let (share, state) = (group * dim, group * (dim + 2));
         let runs = self.runs(1, false);
         let cache = Cache { sequences: self.sequences, geometry: self.geometry, layer };
+        let reading = Reading::new(self.rows, heads, Some(spans), team);
         let Scratch { queries, between, slots, partial, .. } = &mut *self.scratch;
         let (queries, kernels) = (&*queries, self.kernels);
-        partial.resize(tokens * heads * spans * state, 0.0);
+        partial.resize(reading.units() * state, 0.0);
         team.run_parts(
-            tokens * heads * spans,
-            Cut::new(partial, state),
+            reading.parts(),
+            CutAt::new(partial, reading.bounds(), state),
             Cut::none(),
             slots,
-            |part, out, (), slot| {
-                let (run, head, span) =
-                    (&runs[part / spans % tokens], part / spans / tokens, part % spans);
-                if span * SPAN > run.position {
-                    return;
+            |part, out, (), Slot { states: [first, _], .. }| {
+                for piece in reading.pieces(reading.part(part)) {
+                    let run = &runs[piece.row];
+                    let row = &queries[piece.row * heads * share..][..heads * share];
+                    let own = &row[piece.heads.start * share..piece.heads.end * share];
+                    let blocks = cache.heads(run.sequence, &piece.heads);
+                    attend_span(kernels, own, run, blocks, piece.span, first);
+                    let at = (piece.units.start - reading.part(part).start) * state;
+                    first.put(group, dim, &mut out[at..][..piece.heads.len() * state]);
                 }
-                let Slot { queries: own, states: [first, _], .. } = slot;
-                collect_queries(queries, config, head, run, own);
-                let blocks = cache.head(run.sequence, head);
-                attend_span(kernels, &own[..group * dim], run, blocks, span, first);
-                first.put(group, dim, out);
             },
         );
-        let rows = runs.iter().map(|run| run.position);
-        merge_spans(kernels, (group, dim), partial, spans, rows, between);
+        let place = |row: usize, head: usize| (head * tokens + row) * share;
+        reading.merge(kernels, (group, dim), partial, place, between);
     }
 }
 
 impl OnlineBuffer {
-    /// Writes what one head's queries of one row came to: `[group]` maxima, `[group]` sums, `[group][head_dim]` values.
+    /// Writes what the queries of some heads of one row came to, head after head: `[group]` maxima, `[group]` sums,
+    /// `[group][head_dim]` values.
     pub(super) fn put(&self, group: usize, dim: usize, out: &mut [f32]) {
-        out[..group].copy_from_slice(&self.max[..group]);
-        out[group..2 * group].copy_from_slice(&self.sum[..group]);
-        out[2 * group..].copy_from_slice(&self.acc[..group * dim]);
-    }
-}
-
-/// Merges states of spans, `[kv head][rows][spans]` as [`OnlineBuffer::put`] wrote them, into what the heads read,
-/// `[kv head][rows][group][head_dim]`. `positions` are those of the rows.
-pub(super) fn merge_spans(
-    kernels: &Kernels,
-    (group, dim): (usize, usize),
-    partial: &mut [f32],
-    spans: usize,
-    positions: impl Iterator<Item = usize> + Clone,
-    out: &mut [f32],
-) {
-    let (state, share) = (group * (dim + 2), group * dim);
-    let rows = partial.chunks_exact_mut(spans * state).zip(out.chunks_exact_mut(share));
-    for ((states, out), position) in rows.zip(positions.cycle()) {
-        let (first, rest) = states.split_at_mut(state);
-        let (max, first) = first.split_at_mut(group);
-        let (sum, acc) = first.split_at_mut(group);
-        for later in rest.chunks_exact(state).take(position / SPAN) {
-            for i in 0..group {
-                let acc2 = &later[2 * group + i * dim..][..dim];
-                let acc = &mut acc[i * dim..][..dim];
-                let (max2, sum2) = (later[i], later[group + i]);
-                kernels.merge(&mut max[i], &mut sum[i], acc, max2, sum2, acc2);
-            }
+        for (head, out) in out.chunks_exact_mut(group * (dim + 2)).enumerate() {
+            out[..group].copy_from_slice(&self.max[head * group..][..group]);
+            out[group..2 * group].copy_from_slice(&self.sum[head * group..][..group]);
+            out[2 * group..].copy_from_slice(&self.acc[head * group * dim..][..group * dim]);
         }
-        for (values, sum) in acc.chunks_exact_mut(dim).zip(sum) {
-            finish(values, *sum);
-        }
-        out.copy_from_slice(acc);
     }
 }
 
@@ -263,7 +232,7 @@ fn collect_queries(queries: &[f32], config: &Config, head: usize, run: &Run, out
     }
 }
 
-/// What the queries of a run read, all its spans merged: `queries` and `out` are `[rows][group][head_dim]`.
+/// What the queries of a run read, all its spans merged: `queries` and `out` are `[heads][rows][group][head_dim]`.
 pub(super) fn attend_run(
     kernels: &Kernels,
     queries: &[f32],
@@ -274,18 +243,18 @@ pub(super) fn attend_run(
 ) {
     let dim = blocks.geometry.head_dim;
     let count = queries.len() / dim;
-    let group = count / run.rows.len();
+    let group = count / blocks.heads / run.rows.len();
     let spans = (run.position + run.rows.len()).div_ceil(SPAN);
     let until = |span: usize| {
-        let next = (span + 1 < spans).then(|| blocks.get((span + 1) * SPAN / BLOCK)).flatten();
-        Blocks { then: next.map(|next| next.address()).or(blocks.then), ..blocks }
+        let next = (span + 1 < spans).then(|| blocks.address((span + 1) * SPAN / BLOCK, 0));
+        Blocks { then: next.flatten().or(blocks.then), ..blocks }
     };
     attend_span(kernels, queries, run, until(0), 0, first);
     for span in 1..spans {
         attend_span(kernels, queries, run, until(span), span, later);
         for i in 0..count {
             // A row that ends before this span has nothing to merge.
-            if run.position + i / group >= span * SPAN {
+            if run.position + i / group % run.rows.len() >= span * SPAN {
                 merge(kernels, first, later, i, dim);
             }
         }
@@ -312,35 +281,51 @@ struct Cache<'a> {
 }
 
 impl<'a> Cache<'a> {
-    fn head(&self, sequence: usize, head: usize) -> Blocks<'a> {
+    fn heads(&self, sequence: usize, heads: &Range<usize>) -> Blocks<'a> {
         let pages = &self.sequences[sequence].pages[..];
-        Blocks { pages, last: None, then: None, geometry: self.geometry, layer: self.layer, head }
+        let (head, heads) = (heads.start, heads.len());
+        let Self { geometry, layer, .. } = *self;
+        Blocks { pages, last: &[], then: None, geometry, layer, head, heads }
     }
 }
 
-/// One head of one layer of a sequence.
+/// Neighbouring heads of one layer of a sequence.
 #[derive(Clone, Copy)]
 pub(super) struct Blocks<'a> {
     pub pages: &'a [Arc<Page>],
-    /// The block behind those of the pages.
-    pub last: Option<KvBlock<'a>>,
+    /// The block behind those of the pages: for each head its part of the page that is written.
+    pub last: &'a [Option<&'a mut [u8]>],
     /// Where the keys lie that are read after those of a span.
     pub then: Option<usize>,
     pub geometry: Geometry,
     pub layer: usize,
+    /// The first, and how many.
     pub head: usize,
+    pub heads: usize,
 }
 
 impl<'a> Blocks<'a> {
-    fn get(&self, block: usize) -> Option<KvBlock<'a>> {
+    fn get(&self, block: usize, head: usize) -> Option<KvBlock<'a>> {
+        self.region(block, head).map(|region| self.geometry.block(region))
+    }
+
+    /// The bytes of a head's block, keys first.
+    fn region(&self, block: usize, head: usize) -> Option<&'a [u8]> {
         match self.pages.get(block) {
-            Some(page) => Some(page.head(self.geometry, self.layer, self.head)),
-            None => self.last.filter(|_| block == self.pages.len()),
+            Some(page) => Some(page.region(self.geometry, self.layer, self.head + head)),
+            None if block == self.pages.len() => self.last.get(head)?.as_deref(),
+            None => None,
         }
+    }
+
+    /// Where that lies.
+    fn address(&self, block: usize, head: usize) -> Option<usize> {
+        self.region(block, head).map(|region| region.as_ptr().addr())
     }
 }
 
-/// The state of a run's queries after one span, from the start of the span.
+/// The state of a run's queries after one span, from the start of the span: `queries` is `[heads][rows][group][head_dim]`. All
+/// heads read a block, one behind the other in memory, before the next.
 pub(super) fn attend_span(
     kernels: &Kernels,
     queries: &[f32],
@@ -349,12 +334,13 @@ pub(super) fn attend_span(
     span: usize,
     state: &mut OnlineBuffer,
 ) {
-    let dim = blocks.geometry.head_dim;
-    let count = queries.len() / dim;
+    let (dim, heads) = (blocks.geometry.head_dim, blocks.heads);
+    let all = queries.len() / dim;
+    let count = all / heads;
     let group = count / run.rows.len();
-    state.max[..count].fill(f32::NEG_INFINITY);
-    state.sum[..count].fill(0.0);
-    state.acc[..count * dim].fill(0.0);
+    state.max[..all].fill(f32::NEG_INFINITY);
+    state.sum[..all].fill(0.0);
+    state.acc[..all * dim].fill(0.0);
     let last = run.position + run.rows.len();
     let mut lens = [0; MAX_QUERIES];
     let mut per_head;
@@ -369,16 +355,23 @@ pub(super) fn attend_span(
         for (i, len) in lens.iter_mut().enumerate() {
             *len = (run.position + i / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
-        let keys = blocks.get(block).expect("the pages of a run were reserved");
-        let next = if block + 1 < end { blocks.get(block + 1) } else { None };
-        let next = next.map(|next| next.address()).or(blocks.then);
-        let mut online = Online {
-            max: &mut state.max[..count],
-            sum: &mut state.sum[..count],
-            acc: &mut state.acc[..count * dim],
-            next: next.map_or(0, |next| next.wrapping_sub(keys.address()) as isize),
-        };
-        kernels.attend(queries, keys, lens, &mut online);
+        for head in 0..heads {
+            let keys = blocks.get(block, head).expect("the pages of a run were reserved");
+            let next = match head + 1 < heads {
+                true => blocks.address(block, head + 1),
+                false if block + 1 < end => blocks.address(block + 1, 0),
+                false => None,
+            };
+            let next = next.or(blocks.then);
+            let queries = &queries[head * count * dim..][..count * dim];
+            let mut online = Online {
+                max: &mut state.max[head * count..][..count],
+                sum: &mut state.sum[head * count..][..count],
+                acc: &mut state.acc[head * count * dim..][..count * dim],
+                next: next.map_or(0, |next| next.wrapping_sub(keys.address()) as isize),
+            };
+            kernels.attend(queries, keys, lens, &mut online);
+        }
     }
 }
 

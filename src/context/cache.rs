@@ -165,8 +165,13 @@ impl Page {
 
     /// One head of one layer, for the kernels.
     pub(crate) fn head(&self, geometry: Geometry, layer: usize, head: usize) -> KvBlock<'_> {
+        geometry.block(self.region(geometry, layer, head))
+    }
+
+    /// Its bytes.
+    pub(crate) fn region(&self, geometry: Geometry, layer: usize, head: usize) -> &[u8] {
         let at = layer * geometry.layer_bytes() + head * geometry.head_bytes();
-        geometry.block(&self.bytes()[at..at + geometry.head_bytes()])
+        &self.bytes()[at..at + geometry.head_bytes()]
     }
 }
 

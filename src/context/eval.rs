@@ -1,6 +1,6 @@
 //! Appending tokens: slices of rows through the layers, cancel and budget between them.
 
-use super::{Context, Row, cache::Geometry, forward::Forward, scratch::Scratch};
+use super::{Context, Row, cache::Geometry, forward::Forward, reading::Reading, scratch::Scratch};
 use crate::{
     Cancel,
     error::{Error, Result},
@@ -306,8 +306,12 @@ impl Context {
             None => (0, false),
         };
         let mut seen = HashSet::new();
+        let alone = rows.iter().all(|row| seen.insert(row.sequence)).then(|| {
+            let spans = Reading::spans(rows, team);
+            Reading::new(rows, model.config().n_head_kv, spans, team)
+        });
         let mut forward = Forward {
-            alone: rows.iter().all(|row| seen.insert(row.sequence)),
+            alone: alone.as_ref(),
             config: model.config(),
             weights,
             kernels: model.kernels(),

@@ -12,6 +12,7 @@ use super::{
     cache::{Geometry, Sequence},
     lookup,
     norm::Norm,
+    reading::Reading,
     scratch::Scratch,
 };
 use crate::{
@@ -36,8 +37,8 @@ pub(super) struct Forward<'a> {
     pub rows: &'a [Row],
     pub frequencies: &'a [f32],
     pub sequences: &'a mut [Sequence],
-    /// Each row is the only one of its sequence.
-    pub alone: bool,
+    /// What the rows read, if each is the only one of its sequence.
+    pub alone: Option<&'a Reading>,
     pub scratch: &'a mut Scratch,
 }
 
@@ -64,8 +65,11 @@ impl Forward<'_> {
         self.norm_stream(team, &layer.attn_norm, index > 0);
         self.read_step_ahead(team, index);
         self.product(team, &[&layer.q, &layer.k, &layer.v]);
-        if self.alone {
-            self.step(team, index);
+        if let Some(reading) = self.alone {
+            // What the heads read is asked for by their kernel from now on.
+            let gain = layer.attn_sub_norm.as_deref().unwrap_or(&[]);
+            self.read_ahead(team, gain, |slot| Self::first_weights(team, &[&layer.o], slot));
+            self.step(team, index, reading);
         } else {
             self.rotate(team);
             self.store(team, index);
@@ -130,16 +134,18 @@ impl Forward<'_> {
         norm.quantize_panels(team, acts, from, slots);
     }
 
-    /// The same of what the heads read: in `queries` after a [`step`](Self::step).
+    /// The same of what the heads read: row by row in `queries` after a [`step`](Self::step), else head by head, as panels lie.
     fn norm_attended(&mut self, team: &Team<'_>, gain: Option<&[f32]>) {
         let (heads, tokens) = (self.config.n_head_kv, self.rows.len());
         let share = self.config.group() * self.config.head_dim;
         let width = heads * share;
         let norm = Norm { kernels: self.kernels, width, gain, eps: self.config.norm_eps };
         let Scratch { acts, between, queries, slots, .. } = &mut *self.scratch;
-        // Heads lie as panels do.
-        let values = if self.alone { &**queries } else { &**between };
-        let from = PanelRows { values, panel: share, tokens };
+        let (values, panel) = match self.alone.is_some() {
+            true => (&**queries, width),
+            false => (&**between, share),
+        };
+        let from = PanelRows { values, panel, tokens };
         norm.quantize_panels(team, acts, from, slots);
     }
 
@@ -156,16 +162,21 @@ impl Forward<'_> {
         let layer = &self.weights.layers[index];
         let gain = layer.attn_sub_norm.as_deref().unwrap_or(&[]);
         let weights = |slot| Self::first_weights(team, &[&layer.o], slot);
-        let ([row], geometry) = (self.rows, self.geometry) else {
+        let ([row], Some(reading)) = (self.rows, self.alone) else {
             return self.read_ahead(team, gain, weights);
         };
-        let (pages, spans) =
-            (&self.sequences[row.sequence].pages, self.cut_by_spans(team).unwrap_or(1));
+        let (pages, geometry) = (&self.sequences[row.sequence].pages, self.geometry);
         team.read_ahead(|slot| {
-            let part = team.first_part(geometry.kv_heads * spans, slot);
-            let page = &pages[part % spans * SPAN / BLOCK];
-            let head = index * geometry.kv_heads + part / spans;
-            let keys = &page.bytes()[head * geometry.head_bytes()..][..geometry.head_bytes()];
+            let part = team.first_part(reading.parts(), slot);
+            let keys = reading.pieces(reading.part(part).start..reading.units()).next().map_or(
+                &[][..],
+                |piece| {
+                    let page =
+                        &pages[piece.span * SPAN / BLOCK].bytes()[index * geometry.layer_bytes()..];
+                    &page[piece.heads.start * geometry.head_bytes()
+                        ..piece.heads.end * geometry.head_bytes()]
+                },
+            );
             [keys, for_leader(slot, gain), weights(slot)]
         });
     }

@@ -15,6 +15,7 @@ mod head;
 mod lookup;
 mod norm;
 mod plan;
+mod reading;
 mod score;
 mod scratch;
 mod screening;

@@ -93,9 +93,9 @@ pub(super) struct Slot {
     pub up: Lines<f32>,
     /// Rows of one token whose gate is above zero.
     pub live: Vec<u32>,
-    /// Queries of a group of rows, `[rows * heads][head_dim]`.
+    /// Queries that attend together, `[queries][head_dim]`.
     pub queries: Lines<f32>,
-    /// Two softmax states, `[rows * heads]` and `[rows * heads][head_dim]`.
+    /// Two softmax states, `[queries]` and `[queries][head_dim]`.
     pub states: [OnlineBuffer; 2],
     /// Empty where the kernels do not look up.
     pub look_up: LookUp,
@@ -117,7 +117,7 @@ struct Sizes {
     widest: usize,
     rows: usize,
     codes: usize,
-    /// Queries that attend together.
+    /// Queries that attend together: of a group of rows and one key/value head, or of one row.
     group: usize,
     /// Padded rows of the gated values, and of the widest of all that share a place, for each token.
     gated: usize,
@@ -140,7 +140,7 @@ impl Sizes {
             widest,
             rows: block.min(capacity) * widest.max(2 * kv),
             codes: widest.next_multiple_of(PAD),
-            group: GROUP_ROWS * config.group(),
+            group: (GROUP_ROWS * config.group()).max(config.n_head),
             gated,
             between: qkv.max(dense(config.n_embd)).max(down).max(gated),
             products: (capacity * panels.widest()).max(gated),

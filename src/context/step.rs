@@ -1,23 +1,22 @@
-//! The middle of a layer where every row is the only one of its sequence: one part rotates, stores and attends for one key/value
-//! head of one row, so that nobody waits in between, and a thread finds in its caches what it stored.
+//! The middle of a layer where every row is the only one of its sequence: one part rotates, stores and attends for some key/value
+//! heads of a row, so that nobody waits in between, and a thread finds in its caches what it stored.
 //!
-//! Where a few rows are long, a part is a span of that, and the leader merges. Each part rotates its queries itself: that
+//! Where a few rows are long, a part takes spans of them, and the leader merges. Each part rotates its queries itself: that
 //! costs less than to wait for somebody who did.
 
 use super::{
     Row,
-    attention::{
-        Blocks, Run, attend_run, attend_span, keys_and_values, merge_spans, rotate_queries,
-    },
+    attention::{Blocks, Run, attend_run, attend_span, keys_and_values, rotate_queries},
     cache::{Geometry, Page, Sequence, store},
     forward::Forward,
+    reading::{Piece, Reading},
     scratch::{Scratch, Slot},
 };
 use crate::{
     kernels::{BLOCK, PanelRows, Put, SPAN},
-    threads::{Cut, Team},
+    threads::{CutAt, Team},
 };
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// A row, and its sequence's part of the cache.
 struct Step<'a> {
@@ -54,81 +53,75 @@ impl Forward<'_> {
         steps
     }
 
-    /// Rotates queries and keys, stores keys and values, and attends: what the heads read goes into `queries`.
-    pub(super) fn step(&mut self, team: &Team<'_>, layer: usize) {
+    /// Rotates queries and keys, stores keys and values, and attends: what the heads read goes into `queries`, row by row.
+    pub(super) fn step(&mut self, team: &Team<'_>, layer: usize, reading: &Reading) {
         let (config, kernels, tokens) = (self.config, self.kernels, self.rows.len());
         let (dim, geometry, all) = (config.head_dim, self.geometry, self.rows);
-        let (group, share) = (config.group(), config.group() * dim);
-        let cut = self.cut_by_spans(team);
-        let spans = cut.unwrap_or(1);
-        // The span that a row's own key lies in: a part of the work for all of them, if they are not cut.
-        let own_span = |position: usize| if cut.is_some() { position / SPAN } else { 0 };
-        let parts = config.n_head_kv * tokens * spans;
-        let place = |part: usize| (part / spans / tokens, part / spans % tokens, part % spans);
-        let mut regions: Vec<Option<&mut [u8]>> = (0..parts).map(|_| None).collect();
+        let (group, share, heads) = (config.group(), config.group() * dim, config.n_head_kv);
+        let bounds = reading.bounds();
+        let mut regions: Vec<Option<&mut [u8]>> = (0..reading.units()).map(|_| None).collect();
         let mut rows = Vec::with_capacity(tokens);
         for step in Self::steps((all, self.sequences), geometry, layer) {
             rows.push((step.position, step.earlier, step.region.as_ptr().addr()));
-            let heads = step.region.chunks_exact_mut(geometry.head_bytes());
-            for (head, region) in heads.enumerate() {
-                regions[(head * tokens + step.row) * spans + own_span(step.position)] =
-                    Some(region);
-            }
+            let own = &mut regions[reading.own(step.row)..][..heads];
+            let parts = step.region.chunks_exact_mut(geometry.head_bytes());
+            own.iter_mut().zip(parts).for_each(|(region, part)| *region = Some(part));
         }
-        // Where the keys lie that a part reads first.
-        let first_keys = |part: usize| {
-            let (head, row, span) = place(part);
+        // Where the keys lie that some units read first.
+        let first_keys = |units: Range<usize>| {
+            let Piece { row, span, heads, .. } = reading.pieces(units).next()?;
             let (_, earlier, written) = rows[row];
-            let block = earlier.get(span * SPAN / BLOCK);
-            block.map_or(written + head * geometry.head_bytes(), |page| {
-                page.head(geometry, layer, head).address()
+            Some(match earlier.get(span * SPAN / BLOCK) {
+                Some(page) => page.region(geometry, layer, heads.start).as_ptr().addr(),
+                None => written + heads.start * geometry.head_bytes(),
             })
         };
         let Scratch { between, queries, angles, slots, panels, partial, .. } = &mut *self.scratch;
-        let (heads, panel) = (config.n_head * dim, panels.dense);
+        let panel = panels.dense;
         let (keys_at, values_at) = keys_and_values(config, panel);
         let from = PanelRows { values: &*between, panel, tokens };
-        let state = share + 2 * group;
-        let out = match cut {
-            Some(_) => {
-                partial.resize(parts * state, 0.0);
-                Cut::new(&mut partial[..], state)
-            }
-            None => Cut::new(&mut queries[..tokens * heads], share),
+        let (out, out_share) = if reading.is_cut() {
+            partial.resize(reading.units() * (share + 2 * group), 0.0);
+            (&mut partial[..], share + 2 * group)
+        } else {
+            (&mut queries[..tokens * heads * share], share)
         };
-        team.run_parts(parts, Cut::new(&mut regions, 1), out, slots, |part, region, out, slot| {
-            let (head, row, span) = place(part);
-            let (position, pages, _) = rows[row];
-            if span > own_span(position) {
-                return;
-            }
+        let cuts = (CutAt::new(&mut regions, bounds, 1), CutAt::new(out, bounds, out_share));
+        team.run_parts(reading.parts(), cuts.0, cuts.1, slots, |part, regions, out, slot| {
             let Slot { rows: both, queries, states, .. } = slot;
-            let (queries, (key, value)) =
-                (&mut queries[..share], both[..2 * dim].split_at_mut(dim));
-            let angles = &angles[row * config.rope_dim..][..config.rope_dim];
-            kernels.gather(from, (row, head * share), Put::Over, share, queries);
-            rotate_queries(kernels, config, angles, queries);
-            let region = region[0].as_deref_mut();
-            let last = region.map(|region| {
-                kernels.gather(from, (row, keys_at + head * dim), Put::Over, dim, key);
-                kernels.gather(from, (row, values_at + head * dim), Put::Over, dim, value);
-                kernels.rotate(key, dim, config.rope_pairs, angles);
-                store(geometry, region, position % BLOCK, 1, |_| (&*key, &*value));
-                geometry.block(region)
-            });
-            let run = Run { rows: row..row + 1, sequence: all[row].sequence, position };
-            let then = Some(first_keys((part + 1) % parts));
-            let blocks = Blocks { pages, last, then, geometry, layer, head };
-            if cut.is_some() {
-                attend_span(kernels, queries, &run, blocks, span, &mut states[0]);
-                states[0].put(group, dim, out);
-            } else {
-                attend_run(kernels, queries, &run, blocks, states, out);
+            for piece in reading.pieces(reading.part(part)) {
+                let Piece { units, row, span, heads } = piece;
+                let at = units.start - bounds[part];
+                let regions = &mut regions[at..][..heads.len()];
+                let out = &mut out[at * out_share..][..heads.len() * out_share];
+                let queries = &mut queries[..heads.len() * share];
+                let (key, value) = both[..2 * dim].split_at_mut(dim);
+                let (position, pages, _) = rows[row];
+                let angles = &angles[row * config.rope_dim..][..config.rope_dim];
+                kernels.gather(from, (row, heads.start * share), Put::Over, queries.len(), queries);
+                rotate_queries(kernels, config, angles, queries);
+                for (head, region) in heads.clone().zip(&mut *regions) {
+                    let Some(region) = region.as_deref_mut() else { continue };
+                    kernels.gather(from, (row, keys_at + head * dim), Put::Over, dim, key);
+                    kernels.gather(from, (row, values_at + head * dim), Put::Over, dim, value);
+                    kernels.rotate(key, dim, config.rope_pairs, angles);
+                    store(geometry, region, position % BLOCK, 1, |_| (&*key, &*value));
+                }
+                let run = Run { rows: row..row + 1, sequence: all[row].sequence, position };
+                let (head, heads) = (heads.start, heads.len());
+                let then = first_keys(units.end..reading.units());
+                let blocks = Blocks { pages, last: regions, then, geometry, layer, head, heads };
+                if reading.is_cut() {
+                    attend_span(kernels, queries, &run, blocks, span, &mut states[0]);
+                    states[0].put(group, dim, out);
+                } else {
+                    attend_run(kernels, queries, &run, blocks, states, out);
+                }
             }
         });
-        if cut.is_some() {
-            let rows = rows.iter().map(|(position, ..)| *position);
-            merge_spans(kernels, (group, dim), partial, spans, rows, queries);
+        if reading.is_cut() {
+            let place = |row: usize, head: usize| (row * heads + head) * share;
+            reading.merge(kernels, (group, dim), partial, place, queries);
         }
     }
 }

@@ -123,8 +123,10 @@ fn times(x: &mut [f32; BLOCK], y: &[f32]) {
     }
 }
 
-/// `acc[q] += a[q][p] * b[p]`, for `16 * N` columns of `b` from `at`; `b` is `[p][stride]`. What lies `next` bytes behind is asked
-/// for: the next block is wherever its page is, and the CPU's own prefetchers do not find it.
+/// `acc[q] += a[q][p] * b[p]`, for `16 * N` columns of `b` from `at`; `b` is `[p][stride]`.
+///
+/// As much of what lies `next` bytes behind `b` is asked for, line after line: the next block is wherever its page is, and the CPU's
+/// own prefetchers follow no columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn product<E, const Q: usize, const N: usize>(
@@ -136,14 +138,16 @@ fn product<E, const Q: usize, const N: usize>(
     load: impl Fn(&[E; 16]) -> __m512,
 ) -> [[__m512; N]; Q] {
     let len = a[0].len();
+    let bytes = 16 * N * size_of::<E>();
+    let ahead = b.as_ptr().wrapping_byte_offset(next).wrapping_add(at * (b.len() / stride));
     // In a loop: a closure without the features is a call, and lengths that the compiler does not see are checked for each value.
     for a in &mut a {
         *a = &a[..len];
     }
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 16 * N].as_chunks().0;
-        for line in row.chunks(64 / size_of::<E>() / 16) {
-            prefetch(line.as_ptr(), next as usize);
+        for line in (0..bytes).step_by(64) {
+            prefetch(ahead, p * bytes + line);
         }
         let mut b = [_mm512_setzero_ps(); N];
         for (b, row) in b.iter_mut().zip(row) {
