@@ -5,7 +5,7 @@
 //! positions for each `d`); values take `a` = weights, `b` = values. Each lane is
 //! one chain of `fma` in increasing `p`, as the scalar table has it.
 
-use super::{exp, fold, load_ps, store_ps};
+use super::{ahead::prefetch, exp, fold, load_ps, store_ps};
 use crate::{
     kernels::{BLOCK, KvBlock, Online},
     ops::{Hardware, math},
@@ -57,8 +57,12 @@ fn some<const Q: usize, const N: usize>(
     for at in (0..BLOCK).step_by(8 * N) {
         let zero = [[_mm256_setzero_ps(); N]; Q];
         let scores = match block {
-            KvBlock::F16 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_f16(x)),
-            KvBlock::I8 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_i8(x)),
+            KvBlock::F16 { keys, .. } => {
+                product(query, keys, BLOCK, at, (zero, state.next), |x| load_f16(x))
+            }
+            KvBlock::I8 { keys, .. } => {
+                product(query, keys, BLOCK, at, (zero, state.next), |x| load_i8(x))
+            }
         };
         for (weights, scores) in weights.iter_mut().zip(scores) {
             let places = weights[at..].as_chunks_mut().0;
@@ -79,7 +83,7 @@ fn some<const Q: usize, const N: usize>(
         }
     }
     let weights = std::array::from_fn(|q| &weights[q][..lens[live[q]]]);
-    let values = Values { live, weights, alpha, dim };
+    let values = Values { live, weights, alpha, dim, next: state.next };
     match block {
         KvBlock::F16 { values: v, .. } => {
             weigh::<f16, Q, N>(&values, v, state.acc, |x| load_f16(x), f16::to_f32);
@@ -98,7 +102,8 @@ fn times(x: &mut [f32; BLOCK], y: &[f32]) {
     }
 }
 
-/// `acc[q] += a[q][p] * b[p]`, for `8 * N` columns of `b` from `at`; `b` is `[p][stride]`.
+/// `acc[q] += a[q][p] * b[p]`, for `8 * N` columns of `b` from `at`; `b` is `[p][stride]`. As much of what lies `next` bytes
+/// behind `b` is asked for, line after line.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn product<E, const Q: usize, const N: usize>(
@@ -106,13 +111,18 @@ fn product<E, const Q: usize, const N: usize>(
     b: &[E],
     stride: usize,
     at: usize,
-    mut acc: [[__m256; N]; Q],
+    (mut acc, next): ([[__m256; N]; Q], isize),
     load: impl Fn(&[E; 8]) -> __m256,
 ) -> [[__m256; N]; Q] {
     let len = a[0].len();
+    let bytes = 8 * N * size_of::<E>();
+    let ahead = b.as_ptr().wrapping_byte_offset(next).wrapping_add(at * (b.len() / stride));
     let a = a.map(|a| &a[..len]);
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 8 * N].as_chunks().0;
+        for line in (0..bytes).step_by(64) {
+            prefetch(ahead, p * bytes + line);
+        }
         let mut b = [_mm256_setzero_ps(); N];
         for (b, row) in b.iter_mut().zip(row) {
             *b = load(row);
@@ -179,6 +189,8 @@ struct Values<'a, const Q: usize> {
     alpha: [f32; Q],
     /// Columns of values and of `acc`.
     dim: usize,
+    /// Where the next block is.
+    next: isize,
 }
 
 /// `acc = acc * alpha + weights . values` of each live query.
@@ -229,10 +241,11 @@ fn weigh_columns<E, const Q: usize, const N: usize>(
             *sum = _mm256_mul_ps(load_ps(acc), _mm256_set1_ps(v.alpha[q]));
         }
     }
-    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, sums, &load);
+    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, (sums, v.next), &load);
     for q in 0..Q {
         let weights = [&v.weights[q][common..]];
-        let [sums] = product(weights, &values[common * v.dim..], v.dim, at, [sums[q]], &load);
+        let [sums] =
+            product(weights, &values[common * v.dim..], v.dim, at, ([sums[q]], v.next), &load);
         let acc = acc[v.live[q] * v.dim + at..][..8 * N].as_chunks_mut().0;
         for (acc, sums) in acc.iter_mut().zip(sums) {
             store_ps(acc, sums);

@@ -55,8 +55,12 @@ fn some<const Q: usize, const N: usize>(
     for at in (0..BLOCK).step_by(8 * N) {
         let zero = [[[vdupq_n_f32(0.0); 2]; N]; Q];
         let scores = match block {
-            KvBlock::F16 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_f16(x)),
-            KvBlock::I8 { keys, .. } => product(query, keys, BLOCK, at, zero, |x| load_i8(x)),
+            KvBlock::F16 { keys, .. } => {
+                product(query, keys, BLOCK, at, (zero, state.next), |x| load_f16(x))
+            }
+            KvBlock::I8 { keys, .. } => {
+                product(query, keys, BLOCK, at, (zero, state.next), |x| load_i8(x))
+            }
         };
         for (weights, scores) in weights.iter_mut().zip(&scores) {
             store(&mut weights[at..][..8 * N], scores);
@@ -74,7 +78,7 @@ fn some<const Q: usize, const N: usize>(
         }
     }
     let weights = std::array::from_fn(|q| &weights[q][..lens[live[q]]]);
-    let values = Values { live, weights, alpha, dim };
+    let values = Values { live, weights, alpha, dim, next: state.next };
     match block {
         KvBlock::F16 { values: v, .. } => {
             weigh::<f16, Q, N>(&values, v, state.acc, |x| load_f16(x), f16::to_f32);
@@ -102,7 +106,8 @@ fn store(places: &mut [f32], columns: &[Eight]) {
     }
 }
 
-/// `acc[q] += a[q][p] * b[p]`, for `8 * N` columns of `b` from `at`; `b` is `[p][stride]`.
+/// `acc[q] += a[q][p] * b[p]`, for `8 * N` columns of `b` from `at`; `b` is `[p][stride]`. As much of what lies `next` bytes
+/// behind `b` is asked for, line after line.
 #[inline]
 #[target_feature(enable = "neon")]
 fn product<E, const Q: usize, const N: usize>(
@@ -110,13 +115,18 @@ fn product<E, const Q: usize, const N: usize>(
     b: &[E],
     stride: usize,
     at: usize,
-    mut acc: [[Eight; N]; Q],
+    (mut acc, next): ([[Eight; N]; Q], isize),
     load: impl Fn(&[E; 8]) -> Eight,
 ) -> [[Eight; N]; Q] {
     let len = a[0].len();
+    let bytes = 8 * N * size_of::<E>();
+    let ahead = b.as_ptr().wrapping_byte_offset(next).wrapping_add(at * (b.len() / stride));
     let a = a.map(|a| &a[..len]);
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 8 * N].as_chunks().0;
+        for line in (0..bytes).step_by(64) {
+            prefetch(ahead.wrapping_byte_add(p * bytes + line));
+        }
         let mut b = [[vdupq_n_f32(0.0); 2]; N];
         for (b, row) in b.iter_mut().zip(row) {
             *b = load(row);
@@ -129,6 +139,15 @@ fn product<E, const Q: usize, const N: usize>(
         }
     }
     acc
+}
+
+/// Asks the second cache for the line at an address.
+#[inline]
+fn prefetch<T>(at: *const T) {
+    // SAFETY: a prefetch never faults, whatever its address.
+    unsafe {
+        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
 }
 
 /// Turns scores into weights; gives what the older weights shrink by. Weights beyond `len` are +0.
@@ -176,6 +195,8 @@ struct Values<'a, const Q: usize> {
     alpha: [f32; Q],
     /// Columns of values and of `acc`.
     dim: usize,
+    /// Where the next block is.
+    next: isize,
 }
 
 /// `acc = acc * alpha + weights . values` of each live query.
@@ -226,10 +247,11 @@ fn weigh_columns<E, const Q: usize, const N: usize>(
             *sum = vmulq_n_f32(load_ps(acc), v.alpha[q]);
         }
     }
-    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, sums, &load);
+    let sums = product(v.weights.map(|w| &w[..common]), values, v.dim, at, (sums, v.next), &load);
     for q in 0..Q {
         let weights = [&v.weights[q][common..]];
-        let [sums] = product(weights, &values[common * v.dim..], v.dim, at, [sums[q]], &load);
+        let [sums] =
+            product(weights, &values[common * v.dim..], v.dim, at, ([sums[q]], v.next), &load);
         store(&mut acc[v.live[q] * v.dim + at..][..8 * N], &sums);
     }
 }
