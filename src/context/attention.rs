@@ -11,7 +11,7 @@ use super::{
     scratch::{GROUP_ROWS, OnlineBuffer, Scratch, Slot},
 };
 use crate::{
-    kernels::{BLOCK, Kernels, KvBlock, Online, PanelRows, Put, SPAN, finish},
+    kernels::{BLOCK, Kernels, Online, PanelRows, Put, SPAN, finish},
     model::Config,
     threads::{Cut, CutAt, Team},
 };
@@ -149,14 +149,8 @@ impl Forward<'_> {
                 let Slot { queries: own, states, .. } = slot;
                 let own = &mut own[..run.rows.len() * share];
                 collect_queries(queries, config, head, run, own);
-                attend_run(
-                    kernels,
-                    own,
-                    run,
-                    cache.heads(run.sequence, &(head..head + 1)),
-                    states,
-                    out,
-                );
+                let blocks = cache.heads(run.sequence, &(head..head + 1));
+                attend_run(kernels, own, run, blocks, states, out);
             },
         );
     }
@@ -305,14 +299,13 @@ pub(super) struct Blocks<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    fn get(&self, block: usize, head: usize) -> Option<KvBlock<'a>> {
-        self.region(block, head).map(|region| self.geometry.block(region))
-    }
-
     /// The bytes of a head's block, keys first.
     fn region(&self, block: usize, head: usize) -> Option<&'a [u8]> {
         match self.pages.get(block) {
-            Some(page) => Some(page.region(self.geometry, self.layer, self.head + head)),
+            Some(page) => {
+                let head = self.head + head;
+                Some(page.heads(self.geometry, self.layer, head..head + 1))
+            }
             None if block == self.pages.len() => self.last.get(head)?.as_deref(),
             None => None,
         }
@@ -356,7 +349,7 @@ pub(super) fn attend_span(
             *len = (run.position + i / group + 1).saturating_sub(block * BLOCK).min(BLOCK);
         }
         for head in 0..heads {
-            let keys = blocks.get(block, head).expect("the pages of a run were reserved");
+            let region = blocks.region(block, head).expect("the pages of a run were reserved");
             let next = match head + 1 < heads {
                 true => blocks.address(block, head + 1),
                 false if block + 1 < end => blocks.address(block + 1, 0),
@@ -368,9 +361,9 @@ pub(super) fn attend_span(
                 max: &mut state.max[head * count..][..count],
                 sum: &mut state.sum[head * count..][..count],
                 acc: &mut state.acc[head * count * dim..][..count * dim],
-                next: next.map_or(0, |next| next.wrapping_sub(keys.address()) as isize),
+                next: next.map_or(0, |next| next.wrapping_sub(region.as_ptr().addr()) as isize),
             };
-            kernels.attend(queries, keys, lens, &mut online);
+            kernels.attend(queries, blocks.geometry.block(region), lens, &mut online);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     tensor::Lines,
 };
 use half::{f16, slice::HalfFloatSliceExt};
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -93,7 +93,7 @@ pub(crate) struct Page(Memory);
 #[derive(Debug)]
 enum Memory {
     Owned(Lines<u64>),
-    Mapped { source: Arc<Source>, range: std::ops::Range<u64> },
+    Mapped { source: Arc<Source>, range: Range<u64> },
 }
 
 impl Page {
@@ -165,13 +165,13 @@ impl Page {
 
     /// One head of one layer, for the kernels.
     pub(crate) fn head(&self, geometry: Geometry, layer: usize, head: usize) -> KvBlock<'_> {
-        geometry.block(self.region(geometry, layer, head))
+        geometry.block(self.heads(geometry, layer, head..head + 1))
     }
 
-    /// Its bytes.
-    pub(crate) fn region(&self, geometry: Geometry, layer: usize, head: usize) -> &[u8] {
-        let at = layer * geometry.layer_bytes() + head * geometry.head_bytes();
-        &self.bytes()[at..at + geometry.head_bytes()]
+    /// The bytes of neighbouring heads of one layer.
+    pub(crate) fn heads(&self, geometry: Geometry, layer: usize, heads: Range<usize>) -> &[u8] {
+        let (first, bytes) = (layer * geometry.layer_bytes(), geometry.head_bytes());
+        &self.bytes()[first + heads.start * bytes..first + heads.end * bytes]
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     cache::{Geometry, Sequence},
     lookup,
     norm::Norm,
-    reading::Reading,
+    reading::{Piece, Reading},
     scratch::Scratch,
 };
 use crate::{
@@ -63,12 +63,11 @@ impl Forward<'_> {
         let weights = self.weights;
         let layer = &weights.layers[index];
         self.norm_stream(team, &layer.attn_norm, index > 0);
-        self.read_step_ahead(team, index);
+        self.read_step_ahead(team, index, true);
         self.product(team, &[&layer.q, &layer.k, &layer.v]);
         if let Some(reading) = self.alone {
-            // What the heads read is asked for by their kernel from now on.
-            let gain = layer.attn_sub_norm.as_deref().unwrap_or(&[]);
-            self.read_ahead(team, gain, |slot| Self::first_weights(team, &[&layer.o], slot));
+            // Their kernel asks for what the heads read from now on.
+            self.read_step_ahead(team, index, false);
             self.step(team, index, reading);
         } else {
             self.rotate(team);
@@ -157,27 +156,22 @@ impl Forward<'_> {
         }
     }
 
-    /// The same before a step of one row: what its heads read, a gain, and weights.
-    fn read_step_ahead(&self, team: &Team<'_>, index: usize) {
+    /// The same before a step: what the heads of a single row read, if it is not too late, a gain, and weights.
+    fn read_step_ahead(&self, team: &Team<'_>, index: usize, heads_too: bool) {
         let layer = &self.weights.layers[index];
         let gain = layer.attn_sub_norm.as_deref().unwrap_or(&[]);
         let weights = |slot| Self::first_weights(team, &[&layer.o], slot);
-        let ([row], Some(reading)) = (self.rows, self.alone) else {
+        let ([row], Some(reading), true) = (self.rows, self.alone, heads_too) else {
             return self.read_ahead(team, gain, weights);
         };
         let (pages, geometry) = (&self.sequences[row.sequence].pages, self.geometry);
+        let first_keys = |slot| {
+            let first = reading.part(team.first_part(reading.parts(), slot)).start;
+            let Piece { span, heads, .. } = reading.pieces(first..reading.units()).next()?;
+            Some(pages[span * SPAN / BLOCK].heads(geometry, index, heads))
+        };
         team.read_ahead(|slot| {
-            let part = team.first_part(reading.parts(), slot);
-            let keys = reading.pieces(reading.part(part).start..reading.units()).next().map_or(
-                &[][..],
-                |piece| {
-                    let page =
-                        &pages[piece.span * SPAN / BLOCK].bytes()[index * geometry.layer_bytes()..];
-                    &page[piece.heads.start * geometry.head_bytes()
-                        ..piece.heads.end * geometry.head_bytes()]
-                },
-            );
-            [keys, for_leader(slot, gain), weights(slot)]
+            [first_keys(slot).unwrap_or_default(), for_leader(slot, gain), weights(slot)]
         });
     }
 

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_row_begins_with_whole_pages() {
+    fn one_thread_takes_a_row_in_one_go_and_blocks_end_with_it() {
         let by_one_thread = |positions: &[u32], spans| {
             let options = ThreadPoolOptions { threads: 1, ..ThreadPoolOptions::default() };
             let pool = ThreadPool::new(&options).expect("a pool");

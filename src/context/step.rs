@@ -72,7 +72,7 @@ impl Forward<'_> {
             let Piece { row, span, heads, .. } = reading.pieces(units).next()?;
             let (_, earlier, written) = rows[row];
             Some(match earlier.get(span * SPAN / BLOCK) {
-                Some(page) => page.region(geometry, layer, heads.start).as_ptr().addr(),
+                Some(page) => page.heads(geometry, layer, heads).as_ptr().addr(),
                 None => written + heads.start * geometry.head_bytes(),
             })
         };
@@ -89,8 +89,7 @@ impl Forward<'_> {
         let cuts = (CutAt::new(&mut regions, bounds, 1), CutAt::new(out, bounds, out_share));
         team.run_parts(reading.parts(), cuts.0, cuts.1, slots, |part, regions, out, slot| {
             let Slot { rows: both, queries, states, .. } = slot;
-            for piece in reading.pieces(reading.part(part)) {
-                let Piece { units, row, span, heads } = piece;
+            for Piece { units, row, span, heads } in reading.pieces(reading.part(part)) {
                 let at = units.start - bounds[part];
                 let regions = &mut regions[at..][..heads.len()];
                 let out = &mut out[at * out_share..][..heads.len() * out_share];

@@ -33,16 +33,6 @@ pub enum KvBlock<'a> {
     },
 }
 
-impl KvBlock<'_> {
-    /// Where its keys lie.
-    pub(crate) fn address(&self) -> usize {
-        match self {
-            KvBlock::F16 { keys, .. } => keys.as_ptr().addr(),
-            KvBlock::I8 { keys, .. } => keys.as_ptr().addr(),
-        }
-    }
-}
-
 /// Where a query's softmax stands within a span: maximum, sum and weighted values.
 pub struct Online<'a> {
     /// `[queries]`, from minus infinity.

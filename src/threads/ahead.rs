@@ -78,7 +78,7 @@ pub(crate) fn ask_start(stream: &[u8]) {
 /// Asks the second cache for the line at an address.
 #[inline]
 #[allow(unused_unsafe)] // safe on x86-64 from Rust 1.94 on
-fn prefetch(at: usize) {
+pub(crate) fn prefetch(at: usize) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

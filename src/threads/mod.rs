@@ -20,6 +20,8 @@ mod sync;
 mod team;
 
 pub use ahead::Pieces;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use ahead::prefetch;
 pub(crate) use ahead::{ask, ask_start};
 pub(crate) use cpu::threads_may_allocate;
 pub use cpu::{Qos, performance_cores};

@@ -125,8 +125,7 @@ fn times(x: &mut [f32; BLOCK], y: &[f32]) {
 
 /// `acc[q] += a[q][p] * b[p]`, for `16 * N` columns of `b` from `at`; `b` is `[p][stride]`.
 ///
-/// As much of what lies `next` bytes behind `b` is asked for, line after line: the next block is wherever its page is, and the CPU's
-/// own prefetchers follow no columns.
+/// As much of what lies `next` bytes behind `b` is asked for, line after line: the next block is wherever its page is.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 fn product<E, const Q: usize, const N: usize>(

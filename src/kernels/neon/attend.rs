@@ -9,6 +9,7 @@ use super::{exp, fold, load_ps, store_ps, widen_bytes, widen_halves};
 use crate::{
     kernels::{BLOCK, KvBlock, Online},
     ops::{Hardware, math},
+    threads::prefetch,
 };
 use half::f16;
 use std::arch::aarch64::*;
@@ -125,7 +126,7 @@ fn product<E, const Q: usize, const N: usize>(
     for (p, row) in b.chunks_exact(stride).enumerate().take(len) {
         let row = row[at..at + 8 * N].as_chunks().0;
         for line in (0..bytes).step_by(64) {
-            prefetch(ahead.wrapping_byte_add(p * bytes + line));
+            prefetch(ahead.addr().wrapping_add(p * bytes + line));
         }
         let mut b = [[vdupq_n_f32(0.0); 2]; N];
         for (b, row) in b.iter_mut().zip(row) {
@@ -139,15 +140,6 @@ fn product<E, const Q: usize, const N: usize>(
         }
     }
     acc
-}
-
-/// Asks the second cache for the line at an address.
-#[inline]
-fn prefetch<T>(at: *const T) {
-    // SAFETY: a prefetch never faults, whatever its address.
-    unsafe {
-        std::arch::asm!("prfm pldl2keep, [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
-    }
 }
 
 /// Turns scores into weights; gives what the older weights shrink by. Weights beyond `len` are +0.
