@@ -22,15 +22,19 @@ pub(super) struct HeadOf<'a> {
     pub kernels: &'a Kernels,
 }
 
-/// Where the values of one state lie among those of several.
+/// The bounds of one state among those of several.
 #[derive(Clone, Copy)]
-pub(super) struct Groups {
+pub(super) struct Groups<'a> {
     pub vocab: usize,
     pub count: usize,
     pub state: usize,
+    /// As [`bound_rows`] writes them for each part: `[part][state][score, upper][row]`.
+    pub limits: &'a [f32],
+    /// `[part][state][group]`
+    pub greatest: &'a [[f32; 2]],
 }
 
-impl Groups {
+impl<'a> Groups<'a> {
     /// The first row of the part of a group, its rows, and the group's among them.
     fn part(self, group: usize) -> (usize, usize, Range<usize>) {
         let row = group * GROUP;
@@ -40,18 +44,18 @@ impl Groups {
     }
 
     /// The scores and the upper bounds of one group of rows.
-    pub(super) fn limits(self, limits: &[f32], group: usize) -> (&[f32], &[f32]) {
+    pub(super) fn limits(self, group: usize) -> (&'a [f32], &'a [f32]) {
         let (part, rows, place) = self.part(group);
-        let limits = &limits[2 * (part * self.count + self.state * rows)..][..2 * rows];
+        let limits = &self.limits[2 * (part * self.count + self.state * rows)..][..2 * rows];
         let (score, upper) = limits.split_at(rows);
         (&score[place.clone()], &upper[place])
     }
 
     /// The greatest of both.
-    pub(super) fn greatest(self, greatest: &[[f32; 2]], group: usize) -> [f32; 2] {
+    pub(super) fn greatest(self, group: usize) -> [f32; 2] {
         let (part, rows, place) = self.part(group);
         let groups = rows.div_ceil(GROUP);
-        greatest[part / GROUP * self.count + self.state * groups + place.start / GROUP]
+        self.greatest[part / GROUP * self.count + self.state * groups + place.start / GROUP]
     }
 }
 

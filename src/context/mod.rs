@@ -23,6 +23,7 @@ mod sequences;
 mod shift;
 mod state;
 mod step;
+mod survivors;
 
 pub use cache::KvType;
 pub use eval::{EvalOptions, Evaluated, Item, Status, Want};
