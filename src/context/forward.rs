@@ -148,11 +148,15 @@ impl Forward<'_> {
         norm.quantize_panels(team, acts, from, slots);
     }
 
-    /// Lets threads that wait ask for what they read next: the leader for the gain of a norm, then each for weights.
+    /// Lets threads that wait ask for what they read next: the leader for the gain of a norm and the stream that it adds to, then each
+    /// for weights.
     fn read_ahead<'b>(&self, team: &Team<'_>, gain: &[f32], weights: impl Fn(usize) -> &'b [u8]) {
         // More tokens leave the memory time enough.
         if self.rows.len() <= AHEAD_ROWS {
-            team.read_ahead(|slot| [for_leader(slot, gain), weights(slot), &[]]);
+            let stream = &self.scratch.stream[..self.rows.len() * self.config.n_embd];
+            team.read_ahead(|slot| {
+                [for_leader(slot, gain), for_leader(slot, stream), weights(slot)]
+            });
         }
     }
 

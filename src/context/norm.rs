@@ -83,7 +83,7 @@ impl Norm<'_> {
         }
     }
 
-    /// The same of rows that lie panel by panel.
+    /// The same of rows that lie panel by panel; a single one needs no gathering.
     pub(super) fn quantize_panels(
         self,
         team: &Team<'_>,
@@ -97,6 +97,9 @@ impl Norm<'_> {
             |_| Cut::none(),
             slots,
             |first, (), rows, then| {
+                if from.tokens == 1 {
+                    return then(&from.values[..self.width]);
+                }
                 self.kernels.gather(from, (first, 0), Put::Over, self.width, rows);
                 then(rows);
             },

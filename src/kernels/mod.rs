@@ -42,6 +42,8 @@ pub use inputs::Inputs;
 pub use sparse::{Live, RowsOf};
 
 #[cfg(target_arch = "x86_64")]
+mod ahead;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

@@ -20,7 +20,7 @@ mod sync;
 mod team;
 
 pub use ahead::Pieces;
-#[cfg(target_arch = "aarch64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use ahead::prefetch;
 pub(crate) use ahead::{ask, ask_start};
 pub(crate) use cpu::threads_may_allocate;

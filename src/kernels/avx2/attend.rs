@@ -5,9 +5,9 @@
 //! positions for each `d`); values take `a` = weights, `b` = values. Each lane is
 //! one chain of `fma` in increasing `p`, as the scalar table has it.
 
-use super::{ahead::prefetch, exp, fold, load_ps, store_ps};
+use super::{exp, fold, load_ps, store_ps};
 use crate::{
-    kernels::{BLOCK, KvBlock, Online},
+    kernels::{BLOCK, KvBlock, Online, ahead::prefetch},
     ops::{Hardware, math},
 };
 use half::f16;

@@ -8,7 +8,6 @@ use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
 use crate::ops;
 use std::arch::x86_64::*;
 
-mod ahead;
 pub(super) mod attend;
 mod dots;
 mod first_terms;

@@ -5,12 +5,14 @@
 //! ```
 
 use super::{
-    ahead::{AHEAD, prefetch},
     dots::widen,
     load32,
     sparse::{load_i8, reduce_add},
 };
-use crate::kernels::screen::PairsOf;
+use crate::kernels::{
+    ahead::{AHEAD, prefetch},
+    screen::PairsOf,
+};
 use std::arch::x86_64::*;
 
 /// Steps of 32 bytes between two widenings.

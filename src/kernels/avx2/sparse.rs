@@ -9,13 +9,11 @@
 //!
 //! All of these 16-bit sums stay within 32512.
 
-use super::{
-    ahead::{AHEAD, Ahead, prefetch},
-    dots::widen,
-    load32, store_i32,
-};
+use super::{dots::widen, load32, store_i32};
 use crate::kernels::{
-    Live, RowsOf, scalar,
+    Live, RowsOf,
+    ahead::{AHEAD, Ahead, prefetch},
+    scalar,
     screen::{PlaneOf, ROWS as GROUP},
     sparse::Sparse,
 };

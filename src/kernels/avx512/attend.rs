@@ -5,8 +5,8 @@
 //! positions for each `d`); values take `a` = weights, `b` = values. Each lane is
 //! one chain of `fma` in increasing `p`, as the scalar table has it.
 
-use super::{ahead::prefetch, exp, fold, load_ps, store_ps};
-use crate::kernels::{BLOCK, KvBlock, Online};
+use super::{exp, fold, load_ps, store_ps};
+use crate::kernels::{BLOCK, KvBlock, Online, ahead::prefetch};
 use half::f16;
 use std::arch::x86_64::*;
 

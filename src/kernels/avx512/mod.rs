@@ -8,7 +8,6 @@ use super::{ActsLayout, Code, Form, Kernels, stamp::stamp};
 use crate::ops;
 use std::arch::x86_64::*;
 
-mod ahead;
 mod attend;
 mod base3;
 mod dots;

@@ -6,8 +6,11 @@
 //!
 //! A byte is at most 192 and `acc[f]` a multiple of `4^f`: `|acc| <= 16384 * 192 * 127 < 2^29`, and the shifts are exact.
 
-use super::{STREAM, ahead::prefetch, load64, planes};
-use crate::kernels::screen::{PairsOf, ROWS};
+use super::{STREAM, load64, planes};
+use crate::kernels::{
+    ahead::prefetch,
+    screen::{PairsOf, ROWS},
+};
 use std::arch::x86_64::*;
 
 /// Scattered rows are asked for so many ahead.

@@ -5,8 +5,8 @@
 //! memory, and lines are asked for one stretch ahead, in order: to the memory it
 //! is one stream.
 
-use super::{ahead::prefetch, fold, load_ps, load64};
-use crate::kernels::RowType;
+use super::{fold, load_ps, load64};
+use crate::kernels::{RowType, ahead::prefetch};
 use std::arch::x86_64::*;
 
 /// Values decoded at a time.

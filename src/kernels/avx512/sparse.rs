@@ -7,11 +7,12 @@
 //! several tokens: a stretch of the panel is shuffled once into such lanes, and multiplied as in `dots`
 //! ```
 
-use super::{
+use super::{by_width, dots as two_bits, load_i8, load_i32, load64, splat, store_i32, store64};
+use crate::kernels::{
+    Acts, Code, Form, Live, RowsOf,
     ahead::{AHEAD, Ahead, prefetch},
-    by_width, dots as two_bits, load_i8, load_i32, load64, splat, store_i32, store64,
+    sparse::Sparse,
 };
-use crate::kernels::{Acts, Code, Form, Live, RowsOf, sparse::Sparse};
 use std::arch::x86_64::*;
 
 pub(super) const SPARSE: Sparse = Sparse { live_rows, live_columns };

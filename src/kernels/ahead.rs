@@ -3,8 +3,6 @@
 //! What is scattered finds no help from the CPU's own prefetchers, and the first cache waits for too few
 //! lines at once to hide the memory's latency: these go to the second cache, well ahead.
 
-use std::arch::x86_64::*;
-
 /// Lines between the one at work and the one that is asked for. On a busy Zen 4, 64 and more were alike.
 pub(super) const AHEAD: usize = 128;
 
@@ -27,7 +25,6 @@ impl<'a> Ahead<'a> {
 
     /// Asks for the next line.
     #[inline]
-    #[target_feature(enable = "avx512f")]
     pub(super) fn next(&mut self) {
         let row = match (self.live.get(self.row), self.live) {
             (Some(row), _) => *row as usize,
@@ -43,9 +40,7 @@ impl<'a> Ahead<'a> {
 }
 
 /// Asks the second cache for the line `bytes` after `at`.
-#[target_feature(enable = "avx512f")]
-#[allow(unused_unsafe)] // safe from Rust 1.94 on
+#[inline]
 pub(super) fn prefetch<T>(at: *const T, bytes: usize) {
-    // SAFETY: a prefetch never faults, whatever its address.
-    unsafe { _mm_prefetch::<_MM_HINT_T1>(at.wrapping_byte_add(bytes).cast()) }
+    crate::threads::prefetch(at.addr().wrapping_add(bytes));
 }
