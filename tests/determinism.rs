@@ -193,6 +193,59 @@ fn sequences_side_by_side_step_as_each_alone() {
 }
 
 #[test]
+fn states_that_nobody_wants_change_no_others() {
+    let tokens = prompt(150);
+    let bits = |context: &mut Context, row| {
+        context.logits(row).expect("kept").iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+    };
+    // Two sequences by turns, one ahead of the other.
+    let items = |wanted: fn(usize) -> bool| -> Vec<Item> {
+        let item = |i: usize| Item { token: tokens[i / 2], sequence: i % 2, want: wanted(i) };
+        (0..200).filter(|i| i % 4 != 3).map(item).collect()
+    };
+    let wishes: [fn(usize) -> bool; 5] =
+        [|_| false, |i| i == 198, |i| i % 7 == 0, |i| i != 60, |i| (50..70).contains(&i)];
+    for kv_type in [KvType::F16, KvType::I8] {
+        let options = |threads, n_batch| ContextOptions {
+            n_seq_max: 2,
+            n_batch,
+            pool: pool(threads),
+            kv_type,
+            ..ContextOptions::default()
+        };
+        let all = items(|_| true);
+        let mut whole = Context::new(&seed_model("scalar"), options(1, 0)).expect("small");
+        whole.eval_items(&all, EvalOptions::default()).expect("fits");
+        let want: Vec<_> = (0..all.len()).map(|row| bits(&mut whole, row)).collect();
+        whole.eval(&tokens[100..], EvalOptions::default()).expect("fits");
+        let then = bits(&mut whole, 0);
+        for table in Kernels::available() {
+            let model = seed_model(table.name());
+            for (threads, n_batch) in [(1, 0), (3, 0), (2, 64), (1, 5), (2, 1)] {
+                for (wish, wanted) in wishes.into_iter().enumerate() {
+                    let what = format!(
+                        "{}, {kv_type:?}, {threads} threads, {n_batch} a pass, wish {wish}",
+                        table.name()
+                    );
+                    let mut context =
+                        Context::new(&model, options(threads, n_batch)).expect("small");
+                    let items = items(wanted);
+                    context.eval_items(&items, EvalOptions::default()).expect("fits");
+                    let rows = items.iter().zip(&want).filter(|(item, _)| item.want);
+                    assert_eq!(context.rows(), rows.clone().count(), "{what}");
+                    for (row, (_, want)) in rows.enumerate() {
+                        assert!(bits(&mut context, row) == *want, "{what}: row {row}");
+                    }
+                    // What the cache holds serves whoever comes next.
+                    context.eval(&tokens[100..], EvalOptions::default()).expect("fits");
+                    assert!(bits(&mut context, 0) == then, "{what}: afterwards");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn forks_trims_budgets_and_batches_do_not_matter() {
     let model = seed_model(Kernels::best().name());
     let (a, b) = (prompt(90), prompt(120).split_off(80));

@@ -6,10 +6,7 @@ use crate::{
     error::{Error, Result},
     threads::Team,
 };
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Rows of the vocabulary between two looks at the clock and the cancel token.
 const POLL_ROWS: usize = 4096;
@@ -305,11 +302,9 @@ impl Context {
             Some(pass) => (pass.layer, true),
             None => (0, false),
         };
-        let mut seen = HashSet::new();
-        let alone = rows.iter().all(|row| seen.insert(row.sequence)).then(|| {
-            let spans = Reading::spans(rows, team);
-            Reading::new(rows, model.config().n_head_kv, spans, team)
-        });
+        let alone = Reading::alone(rows, model.config().n_head_kv, team);
+        let keep = self.options.embeddings;
+        let wanted = |row: &Row| row.want || keep;
         let mut forward = Forward {
             alone: alone.as_ref(),
             config: model.config(),
@@ -330,14 +325,18 @@ impl Context {
                 stopped = Some((status, layer));
                 break;
             }
-            forward.layer(team, layer);
+            if layer + 1 < weights.layers.len() || rows.iter().all(wanted) {
+                forward.layer(team, layer, layer > 0);
+            } else {
+                forward.last_layer(team, layer, wanted);
+            }
         }
         if stopped.is_none() {
-            let mut state = vec![0.0; width];
-            for (i, row) in rows.iter().enumerate() {
-                let keep = self.options.embeddings;
-                if row.want || keep {
-                    forward.finish(i, &mut state);
+            let (mut state, mut finished) = (vec![0.0; width], 0);
+            for row in rows {
+                if wanted(row) {
+                    forward.finish(finished, &mut state);
+                    finished += 1;
                 }
                 let sequence = &mut forward.sequences[row.sequence];
                 if row.new {

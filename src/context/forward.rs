@@ -58,11 +58,48 @@ impl Forward<'_> {
         }
     }
 
-    /// One layer. The product of the layer below still waits in `between`, unless this is the first.
-    pub(super) fn layer(&mut self, team: &Team<'_>, index: usize) {
+    /// The last layer, of which nobody reads more than keys and values of every row and the states that are wanted: those rows alone
+    /// go through the rest of it, and are what `finish` finds, in their order.
+    pub(super) fn last_layer(
+        &mut self,
+        team: &Team<'_>,
+        index: usize,
+        wanted: impl Fn(&Row) -> bool,
+    ) {
+        let layer = &self.weights.layers[index];
+        self.norm_stream(team, &layer.attn_norm, index > 0);
+        self.product(team, &[&layer.q, &layer.k, &layer.v]);
+        self.rotate(team);
+        self.store(team, index);
+        let places = self.rows.iter().enumerate().filter(|(_, row)| wanted(row));
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        if places.is_empty() {
+            return;
+        }
+        let rows: Vec<Row> = places.iter().map(|place| self.rows[*place]).collect();
+        let alone = Reading::alone(&rows, self.config.n_head_kv, team);
+        let Scratch { stream, angles, .. } = &mut *self.scratch;
+        let widths = [self.config.n_embd, self.config.rope_dim];
+        for (values, width) in [&mut **stream, angles].into_iter().zip(widths) {
+            for (to, from) in places.iter().enumerate() {
+                values.copy_within(from * width..(from + 1) * width, to * width);
+            }
+        }
+        let mut left = Forward {
+            rows: &rows,
+            alone: alone.as_ref(),
+            sequences: &mut *self.sequences,
+            scratch: &mut *self.scratch,
+            ..*self
+        };
+        left.layer(team, index, false);
+    }
+
+    /// One layer. If the product of the layer below still waits in `between`, it is added first.
+    pub(super) fn layer(&mut self, team: &Team<'_>, index: usize, add: bool) {
         let weights = self.weights;
         let layer = &weights.layers[index];
-        self.norm_stream(team, &layer.attn_norm, index > 0);
+        self.norm_stream(team, &layer.attn_norm, add);
         self.read_step_ahead(team, index, true);
         self.product(team, &[&layer.q, &layer.k, &layer.v]);
         if let Some(reading) = self.alone {
@@ -91,14 +128,14 @@ impl Forward<'_> {
         self.product(team, &[&layer.down]);
     }
 
-    /// The normalised final state of one row, `[n_embd]`.
+    /// The normalised final state of one of the rows that went through the last layer, `[n_embd]`.
     pub(super) fn finish(&mut self, row: usize, out: &mut [f32]) {
-        let (width, tokens) = (self.config.n_embd, self.rows.len());
-        let Scratch { stream, between, last_panel, slots, .. } = &mut *self.scratch;
+        let width = self.config.n_embd;
+        let Scratch { stream, between, last_panel, last_tokens, slots, .. } = &mut *self.scratch;
         let stream = &stream[row * width..][..width];
         let sum = &mut slots[0].rows[..width];
         sum.copy_from_slice(stream);
-        let from = PanelRows { values: between, panel: *last_panel, tokens };
+        let from = PanelRows { values: between, panel: *last_panel, tokens: *last_tokens };
         self.kernels.gather(from, (row, 0), Put::Onto, width, sum);
         self.kernels.rms_norm(sum, &self.weights.output_norm, self.config.norm_eps, out);
     }
@@ -195,8 +232,9 @@ impl Forward<'_> {
         let (kernels, tokens, panel) = (self.kernels, self.rows.len(), matrices[0].form().rows());
         let panels: usize = matrices.iter().map(|matrix| matrix.panels()).sum();
         let bounds = bounds(team, panels, tokens);
-        let Scratch { acts, slots, between, last_panel, places, kept, .. } = &mut *self.scratch;
-        *last_panel = panel;
+        let Scratch { acts, slots, between, last_panel, last_tokens, places, kept, .. } =
+            &mut *self.scratch;
+        (*last_panel, *last_tokens) = (panel, tokens);
         let acts = acts.acts(tokens, matrices[0].k(), kernels.layout());
         let look_up = (matrices[0].k(), 1);
         if let Some(share) =

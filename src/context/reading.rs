@@ -9,7 +9,7 @@ use crate::{
     kernels::{BLOCK, Kernels, SPAN, finish},
     threads::Team,
 };
-use std::ops::Range;
+use std::{collections::HashSet, ops::Range};
 
 /// Rows up to this many are cut by spans when their sequences are long.
 const FEW_ROWS: usize = 4;
@@ -42,6 +42,13 @@ impl Reading {
         let spans = |row: &Row| (row.position as usize + 1).div_ceil(SPAN);
         let spans = rows.iter().map(spans).max().unwrap_or(0);
         (rows.len() <= FEW_ROWS && spans > 1 && team.threads() > 1).then_some(spans)
+    }
+
+    /// Of rows each of which is the only one of its sequence; none if they are not.
+    pub(super) fn alone(rows: &[Row], heads: usize, team: &Team<'_>) -> Option<Self> {
+        let mut seen = HashSet::new();
+        let alone = rows.iter().all(|row| seen.insert(row.sequence));
+        alone.then(|| Self::new(rows, heads, Self::spans(rows, team), team))
     }
 
     /// Of rows, cut by spans up to `spans`, or not at all.

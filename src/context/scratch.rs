@@ -52,6 +52,8 @@ pub(super) struct Scratch {
     pub panels: Panels,
     /// Rows that lie together in the last product but that of gate and up.
     pub last_panel: usize,
+    /// Tokens of the same.
+    pub last_tokens: usize,
     /// The residual stream, `[tokens][n_embd]`.
     pub stream: Lines<f32>,
     /// Quantised input of the products.
@@ -190,6 +192,7 @@ impl Scratch {
         Ok(Self {
             panels,
             last_panel: panels.dense,
+            last_tokens: 0,
             stream: Lines::zeroed(capacity * config.n_embd, what)?,
             acts: ActsBuffer::new(capacity, capacity.min(threads * block), widest)?,
             between: Lines::zeroed(capacity * sizes.between, what)?,

@@ -78,8 +78,9 @@ impl Survivors {
             self.rooms = (0..threads).map(|_| room()).collect::<Result<_>>()?;
         }
         if self.masks.len() != groups {
-            self.masks = try_zeroed(groups, "rows of the head")?;
+            let masks = try_zeroed(groups, "rows of the head")?;
             self.bounds = try_zeroed(groups.div_ceil(LOOK) + 1, "rows of the head")?;
+            self.masks = masks;
         }
         Ok(())
     }
