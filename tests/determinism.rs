@@ -221,7 +221,11 @@ fn states_that_nobody_wants_change_no_others() {
         let then = bits(&mut whole, 0);
         for table in Kernels::available() {
             let model = seed_model(table.name());
-            for (threads, n_batch) in [(1, 0), (3, 0), (2, 64), (1, 5), (2, 1)] {
+            // Every table is held to scalar elsewhere: the best one is worth more shapes.
+            let cases = [(3, 0), (1, 5), (1, 0), (2, 64), (2, 1)];
+            let cases =
+                if table.name() == Kernels::best().name() { &cases[..] } else { &cases[..2] };
+            for (threads, n_batch) in cases.iter().copied() {
                 for (wish, wanted) in wishes.into_iter().enumerate() {
                     let what = format!(
                         "{}, {kv_type:?}, {threads} threads, {n_batch} a pass, wish {wish}",

@@ -150,13 +150,17 @@ impl Screening {
     fn split(&mut self, states: &[f32], vocab: usize, width: usize, team: &Team<'_>) -> Result<()> {
         let count = states.len() / width;
         if self.limits.len() != 2 * count * vocab || self.codes[0].len() != states.len() {
+            // All of it or nothing: what is half there would fit the next state.
             *self = Self::default();
-            self.limits = Lines::zeroed(2 * count * vocab, "bounds of logits")?;
-            self.greatest = try_zeroed(count * vocab.div_ceil(GROUP), "bounds of logits")?;
-            self.best = try_zeroed(vocab.div_ceil(GROUP), "bounds of logits")?;
             let codes = || Lines::zeroed(states.len(), "terms of a state");
-            self.codes = [codes()?, codes()?];
-            self.splits = try_zeroed(count, "terms of a state")?;
+            *self = Self {
+                limits: Lines::zeroed(2 * count * vocab, "bounds of logits")?,
+                greatest: try_zeroed(count * vocab.div_ceil(GROUP), "bounds of logits")?,
+                best: try_zeroed(vocab.div_ceil(GROUP), "bounds of logits")?,
+                codes: [codes()?, codes()?],
+                splits: try_zeroed(count, "terms of a state")?,
+                ..Self::default()
+            };
         }
         let [p, q] = &mut self.codes;
         let terms = (Cut::new(p, width), Cut::new(q, width));
