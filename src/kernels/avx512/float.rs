@@ -84,7 +84,7 @@ pub(super) fn round(x: __m512, scale: __m512) -> __m512i {
 
 /// Stores the low bytes of 16 words.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn store_i8(place: &mut [i8; 16], q: __m512i) {
+fn store_i8(place: &mut [i8; 16], q: __m512i) {
     let narrow = _mm512_cvtepi32_epi8(q);
     // SAFETY: the array is 16 writable bytes, and `storeu` asks no alignment.
     unsafe { _mm_storeu_si128(place.as_mut_ptr().cast(), narrow) }

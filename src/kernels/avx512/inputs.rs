@@ -2,14 +2,9 @@
 //!
 //! Three passes over the rows, all tokens in step: the sum of the squares, the greatest value, the codes. A norm of
 //! one row is a chain of `fma` with one term in flight; of eight rows it is eight chains. The last pass norms again,
-//! which costs less than to keep what was normed. A single row has its greatest value from four chains, as their order does not
-//! matter, and needs not be laid beside others.
+//! which costs less than to keep what was normed.
 
-use super::{
-    by_width,
-    float::{round, store_i8},
-    fold, load_i32, load_ps,
-};
+use super::{by_width, float::round, fold, load_i32, load_ps};
 use crate::{
     kernels::{Inputs, ahead::prefetch},
     ops::norm::RowScale,
@@ -18,53 +13,7 @@ use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
 pub(super) fn inputs(of: Inputs<'_>, codes: &mut [i8], scales: &mut [RowScale]) {
-    match scales {
-        [scale] => *scale = alone(of, codes),
-        _ => by_width!(scales.len(), side_by_side(of, codes, scales)),
-    }
-}
-
-/// One row.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-fn alone(of: Inputs<'_>, codes: &mut [i8]) -> RowScale {
-    let Inputs { rows, width, gain, eps } = of;
-    let row = rows[..width].as_chunks::<16>().0;
-    let gains = gain.map(|gain| &gain.as_chunks::<16>().0[..row.len()]);
-    let mut inverse = 1.0;
-    if let Some(gains) = gains {
-        let mut squares = _mm512_setzero_ps();
-        for (x, gain) in row.iter().zip(gains) {
-            // The chain leaves the memory time for what the next pass reads.
-            prefetch(gain.as_ptr(), 0);
-            let x = load_ps(x);
-            squares = _mm512_fmadd_ps(x, x, squares);
-        }
-        inverse = 1.0 / (fold(squares) / width as f32 + eps).sqrt();
-    }
-    let value = |i: usize| normed(&row[i], inverse, gains.map(|gains| &gains[i]));
-    let mut greatest = [_mm512_set1_ps(1e-5); 4];
-    let whole = row.len() / 4 * 4;
-    for first in (0..whole).step_by(4) {
-        for (i, greatest) in (first..).zip(&mut greatest) {
-            // The second operand wins where a value is NaN.
-            *greatest = _mm512_max_ps(_mm512_abs_ps(value(i)), *greatest);
-        }
-    }
-    for i in whole..row.len() {
-        greatest[0] = _mm512_max_ps(_mm512_abs_ps(value(i)), greatest[0]);
-    }
-    let [a, b, c, d] = greatest;
-    let greatest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
-    let scale = _mm512_set1_ps(127.0 / greatest);
-    let mut sum = _mm512_setzero_si512();
-    let (places, padding) = codes.split_at_mut(width);
-    for (i, place) in places.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-        let q = round(value(i), scale);
-        sum = _mm512_add_epi32(sum, q);
-        store_i8(place, q);
-    }
-    padding.fill(0);
-    RowScale { step: greatest / 127.0, sum: _mm512_reduce_add_epi32(sum) }
+    by_width!(scales.len(), side_by_side(of, codes, scales));
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
@@ -77,9 +26,11 @@ fn side_by_side<const W: usize>(of: Inputs<'_>, codes: &mut [i8], scales: &mut [
     let pieces = width / 16;
     let gains = gain.map(|gain| &gain.as_chunks::<16>().0[..pieces]);
     let mut inverse = [1.0; W];
-    if gain.is_some() {
+    if let Some(gains) = gains {
         let mut squares = [_mm512_setzero_ps(); W];
-        for i in 0..pieces {
+        for (i, gain) in gains.iter().enumerate() {
+            // The chains leave the memory time for what the next pass reads.
+            prefetch(gain.as_ptr(), 0);
             for t in 0..W {
                 let x = load_ps(&row[t][i]);
                 squares[t] = _mm512_fmadd_ps(x, x, squares[t]);
